@@ -1,0 +1,79 @@
+// Pathwise gradient with an adaptive share of sticking the landing.
+//
+// G = CFE + c X, where CFE uses the entropy's formula and X = STL - CFE has mean zero; the variance is least at
+// c = -Cov(CFE, X) / Var(X), per coordinate of lambda (maths.md 3.4). c comes from exponential moving averages over
+// *past* steps, so that it is independent of this step's draws and the estimate stays unbiased.
+#pragma once
+
+#include "core/estimator/reparameterised.hpp"
+
+namespace klqp {
+
+class AdaptiveEntropy final : public Estimator {
+ public:
+  explicit AdaptiveEntropy(Index n_params)
+      : cfe_(static_cast<std::size_t>(n_params)), x_(cfe_), mean_(cfe_), covariance_(cfe_), variance_(cfe_) {}
+
+  Order order() const noexcept override { return Order::gradient; }
+
+  Estimate add_gradient(const Batch& batch, const Family& family, Span grad, Team& team) override {
+    gradients(batch, family, team);
+    team.for_range(static_cast<Index>(grad.size()), 4096, [&](Index begin, Index end) {
+      for (Index i = begin; i < end; ++i) {
+        grad[i] += cfe_[i] + coefficient(i) * x_[i];
+        learn(i);
+      }
+    });
+    steps_ += 1.0;
+    return estimate_elbo(batch, family, false);
+  }
+
+  void reset() override {
+    steps_ = 0.0;
+    for (auto* values : {&mean_, &covariance_, &variance_}) std::fill(values->begin(), values->end(), 0.0);
+  }
+
+  void visit_state(StateVisitor& visitor) override {
+    visitor.scalar("estimator/steps", steps_);
+    visitor.array("estimator/mean", mean_);
+    visitor.array("estimator/covariance", covariance_);
+    visitor.array("estimator/variance", variance_);
+  }
+
+ private:
+  static constexpr double kDecay = 0.98;  // forgets in about 50 steps, while q itself moves
+  static constexpr double kWarmUp = 20;   // steps with plain sticking the landing before the ratio is trusted
+
+  void gradients(const Batch& batch, const Family& family, Team& team) {
+    weigh_gradients(batch, team);
+    std::fill(cfe_.begin(), cfe_.end(), 0.0);
+    family.add_pullback(batch.noise, batch.scratch, cfe_, team);
+    family.add_entropy_gradient(1.0, cfe_);
+
+    std::fill_n(batch.scratch.data, batch.scratch.size(), 0.0);
+    std::fill(x_.begin(), x_.end(), 0.0);
+    family.add_precision(batch.e, batch.weights, batch.scratch, team);
+    family.add_pullback(batch.noise, batch.scratch, x_, team);
+    family.add_entropy_gradient(-1.0, x_);
+  }
+
+  double coefficient(Index i) const noexcept {
+    if (steps_ < kWarmUp || variance_[i] <= 0.0) return 1.0;
+    return -covariance_[i] / variance_[i];
+  }
+
+  void learn(Index i) noexcept {
+    const double rate = std::max(1.0 - kDecay, 1.0 / (steps_ + 1.0));
+    // The deviation is from the past mean: it must not know this step's draw of X.
+    const double deviation = steps_ > 0.0 ? cfe_[i] - mean_[i] : 0.0;
+    mean_[i] += rate * (cfe_[i] - mean_[i]);
+    covariance_[i] += rate * (deviation * x_[i] - covariance_[i]);
+    variance_[i] += rate * (x_[i] * x_[i] - variance_[i]);
+  }
+
+  std::vector<double> cfe_, x_;  // workspace
+  std::vector<double> mean_, covariance_, variance_;
+  double steps_ = 0.0;
+};
+
+}  // namespace klqp

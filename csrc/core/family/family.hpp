@@ -1,0 +1,110 @@
+// Family: turns noise into draws z ~ q and pulls cotangents on z back to the flat parameter vector lambda.
+//
+// All families here are images z = T(eps; lambda) of standard normal noise. What they share is written in terms of
+// the *standardised* draw e = e(z): the smallest noise that T maps to z. Then, for every one of them,
+//
+//   log q(z)          = -|e|^2/2 - log|Sigma|/2 - D/2 log(2 pi)                                       (maths.md 2.1)
+//   -grad_z log q     = Sigma^-1 (z - mu), see add_precision                                           (maths.md 2.2)
+//   grad_lambda log q = pullback of Sigma^-1 (z - mu) at noise e, minus the gradient of the entropy    (maths.md 2.3)
+//
+// For mean field and full rank e is the noise itself; for low rank it is not, because there are more noise
+// coordinates than dimensions.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <numbers>
+#include <string>
+
+#include "core/family/scale.hpp"
+#include "core/parallel.hpp"
+#include "core/view.hpp"
+
+namespace klqp {
+
+struct FamilyConfig {
+  Index dim = 1;
+  Index rank = 0;  // low rank only
+  ScaleLink scale = ScaleLink::exp;
+};
+
+// Methods but prepare() and the start are const after prepare(params); nothing allocates after construction.
+// S is the number of draws, D = dim(), E = noise_dim(), P = n_params(). "add" means +=.
+class Family {
+ public:
+  Family(FamilyConfig config, Index noise_dim, Index n_params)
+      : config_(config), noise_dim_(noise_dim), n_params_(n_params) {}
+  virtual ~Family() = default;
+  Family(const Family&) = delete;
+  Family& operator=(const Family&) = delete;
+
+  Index dim() const noexcept { return config_.dim; }
+  Index noise_dim() const noexcept { return noise_dim_; }
+  Index n_params() const noexcept { return n_params_; }
+
+  // params (P) of the member with the given location (D) and standard deviations (D), no correlations.
+  virtual void start(ConstSpan loc, ConstSpan scale, std::uint64_t seed, Span params) const = 0;
+  // Does once a step what all draws share: scales, factorisations, log-determinant. Keeps no reference.
+  virtual void prepare(ConstSpan params, Team& team) noexcept = 0;
+
+  // noise (S, E) -> z (S, D)
+  virtual void transform(ConstMatrix noise, Matrix z, Team& team) const noexcept = 0;
+  // noise (S, E) -> e (S, E); only called when standardises() is true, otherwise e = noise.
+  virtual void standardise_noise(ConstMatrix noise, Matrix e, Team& team) const noexcept = 0;
+  virtual bool standardises() const noexcept { return false; }
+  // z (S, D) -> e (S, E) for points from anywhere
+  virtual void standardise(ConstMatrix z, Matrix e, Team& team) const noexcept = 0;
+
+  // cot (S, D) += weights_s Sigma^-1 (z_s - mu), from e (S, E)
+  virtual void add_precision(ConstMatrix e, ConstSpan weights, Matrix cot, Team& team) const noexcept = 0;
+  // grad (P) += sum_s (d T(noise_s) / d lambda)^T cot_s
+  virtual void add_pullback(ConstMatrix noise, ConstMatrix cot, Span grad, Team& team) const noexcept = 0;
+  // grad (P) += weight * gradient of the entropy
+  virtual void add_entropy_gradient(double weight, Span grad) const noexcept = 0;
+  // log|Sigma| / 2
+  virtual double half_log_det() const noexcept = 0;
+
+  // Restores the constraints on params (P) after an optimizer's step.
+  virtual void project(Span params) const noexcept = 0;
+  // Exact step of size gamma on the entropy alone; only where proximal() is true.
+  virtual void proximal_step(double gamma, Span params) const noexcept = 0;
+  virtual bool proximal() const noexcept { return false; }
+  // Multiplies all scales by `factor`, the location stays.
+  virtual void contract(double factor, Span params) const noexcept = 0;
+
+  // Moments of the prepared member: mean (D), standard deviations (D), covariance (D, D).
+  virtual void mean(Span out) const noexcept = 0;
+  virtual void stddev(Span out) const noexcept = 0;
+  virtual void covariance(Matrix out) const noexcept = 0;
+
+  double entropy() const noexcept {
+    return half_log_det() + 0.5 * static_cast<double>(dim()) * (1.0 + std::log(2.0 * std::numbers::pi));
+  }
+
+  // e (S, E) -> logq (S)
+  void log_density(ConstMatrix e, Span logq, Team& team) const noexcept {
+    const double constant =
+        -half_log_det() - 0.5 * static_cast<double>(dim()) * std::log(2.0 * std::numbers::pi);
+    team.for_range(e.rows, std::max<Index>(1, 4096 / e.cols), [&](Index begin, Index end) {
+      for (Index s = begin; s < end; ++s) logq[s] = constant - 0.5 * kernels().dot(e.cols, e.row(s), e.row(s));
+    });
+  }
+
+  // grad (P) += sum_s weights_s grad_lambda log q(z_s), with e (S, E) and scratch (S, D)
+  void add_score(ConstMatrix e, ConstSpan weights, Matrix scratch, Span grad, Team& team) const noexcept {
+    std::fill(scratch.data, scratch.data + scratch.size(), 0.0);
+    add_precision(e, weights, scratch, team);
+    add_pullback(e, scratch, grad, team);
+    double total = 0.0;
+    for (const double w : weights) total += w;
+    add_entropy_gradient(-total, grad);
+  }
+
+ protected:
+  FamilyConfig config_;
+
+ private:
+  Index noise_dim_, n_params_;
+};
+
+}  // namespace klqp

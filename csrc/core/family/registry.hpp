@@ -1,0 +1,33 @@
+// The families by name.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "core/family/full_rank_normal.hpp"
+#include "core/family/low_rank_normal.hpp"
+#include "core/family/mean_field_normal.hpp"
+#include "core/registry.hpp"
+
+namespace klqp {
+
+template <class T>
+std::unique_ptr<Family> make_family_of(const FamilyConfig& config) {
+  return std::make_unique<T>(config);
+}
+
+inline constexpr Row<std::unique_ptr<Family> (*)(const FamilyConfig&)> kFamilies[] = {
+    {"mean_field", make_family_of<MeanFieldNormal>},
+    {"full_rank", make_family_of<FullRankNormal>},
+    {"low_rank", make_family_of<LowRankNormal>},
+};
+
+inline std::unique_ptr<Family> make_family(const std::string& name, const FamilyConfig& config) {
+  if (config.dim < 1) throw ConfigError("the dimension must be at least 1, not " + std::to_string(config.dim));
+  if (name == "low_rank" && config.rank < 1) {
+    throw ConfigError("rank must be at least 1, not " + std::to_string(config.rank));
+  }
+  return find_row(kFamilies, "family", name)(config);
+}
+
+}  // namespace klqp

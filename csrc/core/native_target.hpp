@@ -1,0 +1,72 @@
+// NativeTarget: a log density behind a C function pointer (klqp/native.h).
+#pragma once
+
+#include <algorithm>
+#include <atomic>
+#include <limits>
+#include <vector>
+
+#include "core/errors.hpp"
+#include "core/target.hpp"
+#include "klqp/native.h"
+
+namespace klqp {
+
+// Whoever makes a NativeTarget keeps the function and its user data alive.
+class NativeTarget : public Target {
+ public:
+  NativeTarget(klqp_logdensity_v1 function, Index dim) : function_(function), dim_(dim) {}
+
+  Index dim() const override { return dim_; }
+  bool native() const override { return true; }
+
+  Matrix points(Index n) override {
+    z_.resize(static_cast<std::size_t>(n * dim_));
+    return {z_.data(), n, dim_};
+  }
+
+  Evaluation evaluate(Order order, Team& team) override {
+    constexpr double nan = std::numeric_limits<double>::quiet_NaN();
+    const Index n = static_cast<Index>(z_.size()) / dim_;
+    logp_.assign(static_cast<std::size_t>(n), nan);
+    grad_.assign(z_.size(), nan);
+    const bool reentrant = (function_.flags & KLQP_REENTRANT) != 0;
+    const Index rows = reentrant ? (n + kPieces - 1) / kPieces : n;
+    std::atomic<int> worst{0};
+    team.for_range(n, rows, [&](Index begin, Index end) {
+      const int status = call(begin, end - begin, order);
+      if (status < 0) worst.store(status);
+    });
+    if (worst.load() < 0) {
+      throw TargetError("the native log density asked to stop the run (it returned " + std::to_string(worst.load()) +
+                        ")");
+    }
+    return {logp_.data(), grad_.data()};
+  }
+
+ private:
+  static constexpr Index kPieces = 16;  // calls a reentrant function's batch is cut into, on any number of threads
+
+  int call(Index first, Index n, Order order) noexcept {
+    const double* const z = z_.data() + first * dim_;
+    double* const grad = grad_.data() + first * dim_;
+    if ((function_.flags & KLQP_POINTWISE) == 0) {
+      const auto fn = reinterpret_cast<klqp_logdensity_fn>(function_.fn);
+      return fn(n, dim_, static_cast<std::int64_t>(order), z, logp_.data() + first,
+                order == Order::gradient ? grad : nullptr, function_.user_data);
+    }
+    const auto fn = reinterpret_cast<klqp_pointwise_fn>(function_.fn);
+    int worst = 0;
+    for (Index s = 0; s < n; ++s) {
+      const int status = fn(dim_, z + s * dim_, grad + s * dim_, &logp_[first + s], function_.user_data);
+      worst = std::min(worst, status);
+    }
+    return worst;
+  }
+
+  klqp_logdensity_v1 function_;
+  Index dim_;
+  std::vector<double> z_, logp_, grad_;
+};
+
+}  // namespace klqp

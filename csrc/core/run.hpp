@@ -1,0 +1,113 @@
+// Run: the loop noise -> z -> log p -> cotangents -> lambda, its state, and what happens when draws are rejected.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "core/estimator/estimator.hpp"
+#include "core/family/family.hpp"
+#include "core/noise.hpp"
+#include "core/optimizer/averaging.hpp"
+#include "core/optimizer/clip.hpp"
+#include "core/optimizer/optimizer.hpp"
+#include "core/stopping/stop_rule.hpp"
+#include "core/target.hpp"
+#include "core/trace.hpp"
+
+namespace klqp {
+
+// The parts of a run. The target is shared with the posterior made from the run; the rest is owned.
+struct RunParts {
+  std::unique_ptr<Family> family;
+  std::shared_ptr<Target> target;
+  std::unique_ptr<Noise> noise;
+  std::unique_ptr<Estimator> estimator;
+  std::unique_ptr<Optimizer> optimizer;
+};
+
+struct RunConfig {
+  Clip clip;
+  bool average = false;   // keep the polynomial average of the iterates
+  bool proximal = false;  // take the entropy's proximal step after the optimizer's
+  int n_threads = 1;
+};
+
+// Draws that could not be used, and where the first of them came from.
+struct Rejections {
+  double minus_inf = 0.0;  // draws outside the support: log density -inf
+  double invalid = 0.0;    // draws with NaN or +inf somewhere
+  double step = -1.0, draw = -1.0;
+  double coordinate = -1.0;  // of the gradient; -1 when the log density itself was not finite
+  double value = 0.0;        // what was found there
+
+  double total() const noexcept { return minus_inf + invalid; }
+  std::string describe() const;
+  void visit_state(StateVisitor& visitor);
+};
+
+class Run {
+ public:
+  // params (P) is the start. Throws ConfigError where parts do not fit together.
+  Run(RunParts parts, RunConfig config, ConstSpan params);
+
+  // Steps with the given learning rates until they or a rule say stop; returns the rule's name or "steps". The
+  // observer is called every 100 ms, between steps, on the calling thread; what it throws ends the run after a whole
+  // step. An exception from the target leaves the state as it was before the step.
+  std::string until(ConstSpan learning_rates, const StopRules& rules, const std::function<void()>& observer);
+
+  // Everything the next step depends on, and the trace. A restored run goes on with the same bits.
+  Snapshot snapshot();
+  void restore(const Snapshot& snapshot);
+  // Forgets the optimizer's history, the step counter and the trace; q stays.
+  void reset();
+  // Starts the clock of the stop rules that count a run's own steps anew.
+  void begin() noexcept { first_step_ = static_cast<double>(trace_.size()); }
+
+  // The estimate of the ELBO and of its gradient (P) that the given step would make at the present lambda. Estimators
+  // that learn from past steps learn from this one too.
+  double gradient(std::uint32_t step, Span out);
+
+  std::uint32_t step_count() const noexcept { return static_cast<std::uint32_t>(step_); }
+  const std::vector<double>& params() const noexcept { return params_; }
+  // The averaged iterate where averaging is on and there is one, otherwise the last.
+  const std::vector<double>& solution() const noexcept;
+  const Trace& trace() const noexcept { return trace_; }
+  const Rejections& rejections() const noexcept { return rejections_; }
+  const Target& target() const noexcept { return *parts_.target; }
+  // Rough number of elementary operations in a step outside the target.
+  Index work_per_step() const noexcept;
+
+ private:
+  void step(double learning_rate, Team& team);
+  Evaluation evaluate_draws(std::uint32_t step, Team& team);
+  Index screen(const Evaluation& evaluation, Order order);
+  Estimate estimate_gradient(const Evaluation& evaluation, Index n_accepted, Team& team);
+  double apply_gradient(double learning_rate, Team& team);
+  void back_off();
+  void visit_state(StateVisitor& visitor);
+
+  RunParts parts_;
+  RunConfig config_;
+
+  // State.
+  double step_ = 0.0;
+  std::vector<double> params_;     // (P)
+  std::vector<double> last_good_;  // (P) lambda of the last step whose draws were usable
+  double any_good_ = 0.0;
+  double backed_off_ = 0.0;   // steps in a row that had to back off
+  double rate_factor_ = 1.0;  // on the scheduled learning rate
+  Rejections rejections_;
+  IterateAverage average_;
+  Trace trace_;
+  double first_step_ = 0.0;  // where the trace of the run asked for last begins
+
+  // Workspace, S draws.
+  std::vector<double> noise_, standardised_;  // (S, E); the second only where the family standardises
+  std::vector<double> scratch_;               // (S, D)
+  std::vector<double> logq_, weights_;        // (S)
+  std::vector<double> grad_;                  // (P)
+};
+
+}  // namespace klqp

@@ -1,0 +1,69 @@
+// The hot loops as tables of plain functions, one table per instruction set, chosen once at run time.
+//
+// Every kernel is noexcept, allocates nothing and touches only the arrays it is given. Unless a comment says
+// otherwise arrays do not overlap. An element's result depends on its inputs alone, never on its place in the
+// array or on alignment; sums run in a fixed order. So results are bitwise reproducible for one table, whatever
+// the partition of the work; between tables they differ by rounding (fused multiply-adds).
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+namespace klqp {
+
+using Index = std::int64_t;
+
+// Coordinates of a block of noise; the counter layout is described in docs/counters.md.
+struct NoiseKey {
+  std::uint64_t seed;
+  std::uint32_t stream;
+  std::uint32_t step;
+  std::uint32_t draw;
+};
+
+struct KernelTable {
+  const char* name;  // "base", "v3" (AVX2+FMA), "v4" (AVX-512)
+
+  // --- noise: element i of the result belongs to coordinate 2*first_block + i, for i in [0, n) -------------
+  // Raw Philox4x32-10: counter (4), key (2) -> out (4); one block, for the known-answer tests.
+  void (*philox)(const std::uint32_t* counter, const std::uint32_t* key, std::uint32_t* out);
+  // Uniforms on the open interval (0, 1), 53 bits, two per Philox block.
+  void (*uniforms)(NoiseKey key, Index first_block, Index n, double* out);
+  // Standard normals by Box-Muller, two per Philox block.
+  void (*normals)(NoiseKey key, Index first_block, Index n, double* out);
+
+  // --- special functions, x (n) -> out (n); out may be x ---------------------------------------------------
+  void (*exp)(Index n, const double* x, double* out);
+  void (*log)(Index n, const double* x, double* out);
+  void (*log1p)(Index n, const double* x, double* out);
+  void (*expm1)(Index n, const double* x, double* out);
+  void (*sigmoid)(Index n, const double* x, double* out);
+  void (*softplus)(Index n, const double* x, double* out);
+  void (*lgamma)(Index n, const double* x, double* out);   // log |Gamma(x)|
+  void (*digamma)(Index n, const double* x, double* out);
+  void (*norm_ppf)(Index n, const double* p, double* out);  // inverse of the standard normal CDF
+
+  // --- vectors ---------------------------------------------------------------------------------------------
+  double (*sum)(Index n, const double* x);
+  double (*dot)(Index n, const double* x, const double* y);
+  void (*scale)(Index n, double a, const double* x, double* out);                     // out = a x
+  void (*axpy)(Index n, double a, const double* x, double* y);                        // y += a x
+  void (*multiply_add)(Index n, double a, const double* x, const double* y, double* out);  // out += a x*y
+  void (*affine)(Index n, const double* loc, const double* scale, const double* x, double* out);  // loc + scale*x
+  // Pull one draw's cotangent back to a location and an elementwise scale: loc += cot, scale += cot*noise.
+  void (*location_scale_pullback)(Index n, const double* cot, const double* noise, double* loc, double* scale);
+
+  // --- optimizers ------------------------------------------------------------------------------------------
+  // Adam (Kingma & Ba 2015): step = learning rate / (1 - beta1^t), correction = 1 / (1 - beta2^t).
+  void (*adam)(Index n, const double* grad, double beta1, double beta2, double epsilon, double step,
+               double correction, double* m, double* v, double* params);
+};
+
+// The table in use: the best one this machine can run, capped by the environment variable KLQP_ISA
+// ("base", "v3" or "v4"), read once.
+const KernelTable& kernels() noexcept;
+
+// All tables that this machine can run, slowest first; for tests.
+std::span<const KernelTable* const> available_kernels() noexcept;
+
+}  // namespace klqp

@@ -1,0 +1,38 @@
+// The table of this translation unit's kernels; everything it points to is local to the unit.
+#pragma once
+
+#include "kernels/gamma.inl"
+#include "kernels/noise.inl"
+#include "kernels/optimizer.inl"
+#include "kernels/special.inl"
+#include "kernels/vector.inl"
+
+namespace klqp {
+namespace {
+
+constexpr KernelTable make_table(const char* name) {
+  return {.name = name,
+          .philox = philox,
+          .uniforms = uniforms,
+          .normals = normals,
+          .exp = exp_kernel,
+          .log = log_kernel,
+          .log1p = log1p_kernel,
+          .expm1 = expm1_kernel,
+          .sigmoid = sigmoid_kernel,
+          .softplus = softplus_kernel,
+          .lgamma = lgamma_kernel,
+          .digamma = digamma_kernel,
+          .norm_ppf = norm_ppf_kernel,
+          .sum = sum,
+          .dot = dot,
+          .scale = scale,
+          .axpy = axpy,
+          .multiply_add = multiply_add,
+          .affine = affine,
+          .location_scale_pullback = location_scale_pullback,
+          .adam = adam};
+}
+
+}  // namespace
+}  // namespace klqp

@@ -1,0 +1,71 @@
+// Elementwise vector operations and sums in a fixed order.
+#pragma once
+
+#include "kernels/arithmetic.inl"
+
+namespace klqp {
+namespace {
+
+// Element i is added to lane i mod 16, and the lanes are added pairwise: an order that no instruction set
+// changes.
+constexpr int kLanes = 16;
+
+KLQP_INLINE double add_lanes(const double (&lanes)[kLanes]) {
+  double eight[8], four[4];
+  for (int j = 0; j < 8; ++j) eight[j] = lanes[j] + lanes[j + 8];
+  for (int j = 0; j < 4; ++j) four[j] = eight[j] + eight[j + 4];
+  return (four[0] + four[2]) + (four[1] + four[3]);
+}
+
+double sum(Index n, const double* x) {
+  double lanes[kLanes] = {};
+  Index i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+#pragma omp simd
+    for (int j = 0; j < kLanes; ++j) lanes[j] += x[i + j];
+  }
+  for (int j = 0; i + j < n; ++j) lanes[j] += x[i + j];
+  return add_lanes(lanes);
+}
+
+double dot(Index n, const double* x, const double* y) {
+  double lanes[kLanes] = {};
+  Index i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+#pragma omp simd
+    for (int j = 0; j < kLanes; ++j) lanes[j] = madd(x[i + j], y[i + j], lanes[j]);
+  }
+  for (int j = 0; i + j < n; ++j) lanes[j] = madd(x[i + j], y[i + j], lanes[j]);
+  return add_lanes(lanes);
+}
+
+void scale(Index n, double a, const double* x, double* out) {
+#pragma omp simd
+  for (Index i = 0; i < n; ++i) out[i] = a * x[i];
+}
+
+void axpy(Index n, double a, const double* x, double* y) {
+#pragma omp simd
+  for (Index i = 0; i < n; ++i) y[i] = madd(a, x[i], y[i]);
+}
+
+void multiply_add(Index n, double a, const double* x, const double* y, double* out) {
+#pragma omp simd
+  for (Index i = 0; i < n; ++i) out[i] = madd(a * x[i], y[i], out[i]);
+}
+
+void affine(Index n, const double* loc, const double* spread, const double* x, double* out) {
+#pragma omp simd
+  for (Index i = 0; i < n; ++i) out[i] = madd(spread[i], x[i], loc[i]);
+}
+
+void location_scale_pullback(Index n, const double* cot, const double* noise, double* loc, double* spread) {
+#pragma omp simd
+  for (Index i = 0; i < n; ++i) {
+    loc[i] += cot[i];
+    spread[i] = madd(cot[i], noise[i], spread[i]);
+  }
+}
+
+}  // namespace
+}  // namespace klqp

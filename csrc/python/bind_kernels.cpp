@@ -1,0 +1,183 @@
+// Exposes the kernel tables to the tests, as the submodule `kernels`.
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <array>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "kernels/kernels.hpp"
+#include "python/bindings.hpp"
+
+namespace py = pybind11;
+
+namespace {
+
+using klqp::Index;
+using klqp::KernelTable;
+using Array = py::array_t<double, py::array::c_style | py::array::forcecast>;
+using Elementwise = void (*KernelTable::*)(Index, const double*, double*);
+
+struct NamedFunction {
+  const char* name;
+  Elementwise member;
+};
+
+constexpr std::array<NamedFunction, 9> kFunctions = {{{"exp", &KernelTable::exp},
+                                                      {"log", &KernelTable::log},
+                                                      {"log1p", &KernelTable::log1p},
+                                                      {"expm1", &KernelTable::expm1},
+                                                      {"sigmoid", &KernelTable::sigmoid},
+                                                      {"softplus", &KernelTable::softplus},
+                                                      {"lgamma", &KernelTable::lgamma},
+                                                      {"digamma", &KernelTable::digamma},
+                                                      {"norm_ppf", &KernelTable::norm_ppf}}};
+
+const KernelTable& find_table(const std::string& name) {
+  for (const KernelTable* table : klqp::available_kernels()) {
+    if (name == table->name) return *table;
+  }
+  throw py::value_error(
+      "expected the name of a kernel table this machine runs, one of kernels.tables(), got '" + name + "'");
+}
+
+Elementwise find_function(std::string_view name) {
+  for (const NamedFunction& function : kFunctions) {
+    if (name == function.name) return function.member;
+  }
+  throw py::value_error("expected one of kernels.FUNCTIONS, got '" + std::string(name) + "'");
+}
+
+Index checked_size(const Array& x) {
+  if (x.ndim() != 1)
+    throw py::value_error("expected a vector, got " + std::to_string(x.ndim()) + " dimensions");
+  return x.size();
+}
+
+// The common length of several vectors.
+template <typename... Arrays>
+Index common_size(const Array& first, const Arrays&... rest) {
+  const Index n = checked_size(first);
+  if (((checked_size(rest) != n) || ...)) throw py::value_error("expected vectors of one length");
+  return n;
+}
+
+Array copy_of(const Array& x) { return Array(x.size(), x.data()); }
+
+Array evaluate(const std::string& table, const std::string& function, const Array& x) {
+  const Index n = checked_size(x);
+  Array out(n);
+  (find_table(table).*find_function(function))(n, x.data(), out.mutable_data());
+  return out;
+}
+
+using Noise = void (*KernelTable::*)(klqp::NoiseKey, Index, Index, double*);
+
+template <Noise member>
+Array noise(const std::string& table, std::uint64_t seed, std::uint32_t stream, std::uint32_t step,
+            std::uint32_t draw, Index first_block, Index n) {
+  if (n < 0) throw py::value_error("expected n >= 0, got " + std::to_string(n));
+  Array out(n);
+  (find_table(table).*member)({seed, stream, step, draw}, first_block, n, out.mutable_data());
+  return out;
+}
+
+std::array<std::uint32_t, 4> philox(const std::string& table, std::array<std::uint32_t, 4> counter,
+                                    std::array<std::uint32_t, 2> key) {
+  std::array<std::uint32_t, 4> out{};
+  find_table(table).philox(counter.data(), key.data(), out.data());
+  return out;
+}
+
+double sum(const std::string& table, const Array& x) {
+  return find_table(table).sum(checked_size(x), x.data());
+}
+
+double dot(const std::string& table, const Array& x, const Array& y) {
+  return find_table(table).dot(common_size(x, y), x.data(), y.data());
+}
+
+Array scale(const std::string& table, double a, const Array& x) {
+  Array out(checked_size(x));
+  find_table(table).scale(x.size(), a, x.data(), out.mutable_data());
+  return out;
+}
+
+Array axpy(const std::string& table, double a, const Array& x, const Array& y) {
+  const Index n = common_size(x, y);
+  Array out = copy_of(y);
+  find_table(table).axpy(n, a, x.data(), out.mutable_data());
+  return out;
+}
+
+Array multiply_add(const std::string& table, double a, const Array& x, const Array& y, const Array& start) {
+  const Index n = common_size(x, y, start);
+  Array out = copy_of(start);
+  find_table(table).multiply_add(n, a, x.data(), y.data(), out.mutable_data());
+  return out;
+}
+
+Array affine(const std::string& table, const Array& loc, const Array& spread, const Array& x) {
+  const Index n = common_size(loc, spread, x);
+  Array out(n);
+  find_table(table).affine(n, loc.data(), spread.data(), x.data(), out.mutable_data());
+  return out;
+}
+
+py::tuple location_scale_pullback(const std::string& table, const Array& cot, const Array& draw_noise,
+                                  const Array& loc, const Array& spread) {
+  const Index n = common_size(cot, draw_noise, loc, spread);
+  Array new_loc = copy_of(loc), new_spread = copy_of(spread);
+  find_table(table).location_scale_pullback(n, cot.data(), draw_noise.data(), new_loc.mutable_data(),
+                                            new_spread.mutable_data());
+  return py::make_tuple(new_loc, new_spread);
+}
+
+py::tuple adam(const std::string& table, const Array& grad, double beta1, double beta2, double epsilon,
+               double step, double correction, const Array& m, const Array& v, const Array& params) {
+  const Index n = common_size(grad, m, v, params);
+  Array new_m = copy_of(m), new_v = copy_of(v), new_params = copy_of(params);
+  find_table(table).adam(n, grad.data(), beta1, beta2, epsilon, step, correction, new_m.mutable_data(),
+                         new_v.mutable_data(), new_params.mutable_data());
+  return py::make_tuple(new_m, new_v, new_params);
+}
+
+template <typename Function>
+void def_noise(py::module_& m, const char* name, Function function) {
+  m.def(name, function, py::arg("table"), py::arg("seed"), py::arg("stream"), py::arg("step"),
+        py::arg("draw"), py::arg("first_block"), py::arg("n"));
+}
+
+}  // namespace
+
+void bind_kernels(py::module_& module) {
+  py::module_ m = module.def_submodule("kernels", "The kernel tables, for tests: see docs/kernels.md.");
+  std::vector<std::string> names;
+  for (const NamedFunction& function : kFunctions) names.emplace_back(function.name);
+  m.attr("FUNCTIONS") = names;
+  m.def("tables", [] {
+    std::vector<std::string> available;
+    for (const KernelTable* table : klqp::available_kernels()) available.emplace_back(table->name);
+    return available;
+  });
+  m.def("active", [] { return std::string(klqp::kernels().name); });
+  m.def("evaluate", evaluate, py::arg("table"), py::arg("function"), py::arg("x"));
+  def_noise(m, "uniforms", noise<&KernelTable::uniforms>);
+  def_noise(m, "normals", noise<&KernelTable::normals>);
+  m.def("philox", philox, py::arg("table"), py::arg("counter"), py::arg("key"));
+  m.def("sum", sum, py::arg("table"), py::arg("x"));
+  m.def("dot", dot, py::arg("table"), py::arg("x"), py::arg("y"));
+  m.def("scale", scale, py::arg("table"), py::arg("a"), py::arg("x"));
+  m.def("axpy", axpy, py::arg("table"), py::arg("a"), py::arg("x"), py::arg("y"));
+  m.def("multiply_add", multiply_add, py::arg("table"), py::arg("a"), py::arg("x"), py::arg("y"),
+        py::arg("start"));
+  m.def("affine", affine, py::arg("table"), py::arg("loc"), py::arg("scale"), py::arg("x"));
+  m.def("location_scale_pullback", location_scale_pullback, py::arg("table"), py::arg("cot"),
+        py::arg("noise"), py::arg("loc"), py::arg("scale"));
+  m.def("adam", adam, py::arg("table"), py::arg("grad"), py::arg("beta1"), py::arg("beta2"),
+        py::arg("epsilon"), py::arg("step"), py::arg("correction"), py::arg("m"), py::arg("v"),
+        py::arg("params"));
+}

@@ -1,0 +1,61 @@
+// Targets in Python: a Python function, or a native one in a capsule.
+#include <pybind11/stl.h>
+
+#include "core/native_target.hpp"
+#include "python/bindings.hpp"
+#include "python/numpy.hpp"
+#include "python/python_target.hpp"
+
+namespace py = pybind11;
+using klqp::Index;
+
+namespace {
+
+// A native target that keeps the capsule, and with it the function's owner, alive.
+class CapsuleTarget final : public klqp::NativeTarget {
+ public:
+  CapsuleTarget(py::capsule capsule, Index dim)
+      : NativeTarget(*capsule.get_pointer<klqp_logdensity_v1>(), dim), capsule_(std::move(capsule)) {}
+  ~CapsuleTarget() override {
+    py::gil_scoped_acquire gil;
+    capsule_ = {};
+  }
+
+ private:
+  py::object capsule_;
+};
+
+std::shared_ptr<klqp::Target> native_target(py::capsule capsule, Index dim) {
+  if (std::string(capsule.name() ? capsule.name() : "") != KLQP_CAPSULE_NAME) {
+    throw py::type_error(std::string("expected a capsule named \"") + KLQP_CAPSULE_NAME + "\"");
+  }
+  return std::make_shared<CapsuleTarget>(std::move(capsule), dim);
+}
+
+// z (n, D) -> logp (n,), and the gradient (n, D) when asked for and there is one, otherwise None.
+py::tuple evaluate(klqp::Target& target, const klqp::Array& z, bool gradient) {
+  const auto points = klqp::view_matrix(z, target.dim(), "z");
+  const klqp::Matrix here = target.points(points.rows);
+  std::copy_n(points.data, here.size(), here.data);
+  klqp::Team serial(1);
+  const auto order = gradient ? klqp::Order::gradient : klqp::Order::value;
+  const klqp::Evaluation result = target.evaluate(order, serial);
+  klqp::Array logp(static_cast<py::ssize_t>(points.rows), result.logp);
+  if (!gradient || result.grad == nullptr) return py::make_tuple(logp, py::none());
+  klqp::Array grad({static_cast<py::ssize_t>(points.rows), static_cast<py::ssize_t>(points.cols)}, result.grad);
+  return py::make_tuple(logp, grad);
+}
+
+}  // namespace
+
+void bind_targets(py::module_& module) {
+  py::class_<klqp::Target, std::shared_ptr<klqp::Target>>(module, "Target")
+      .def_property_readonly("dim", &klqp::Target::dim)
+      .def_property_readonly("native", &klqp::Target::native)
+      .def("evaluate", evaluate, py::arg("z"), py::arg("gradient") = true);
+  py::class_<klqp::PythonTarget, klqp::Target, std::shared_ptr<klqp::PythonTarget>>(module, "PythonTarget")
+      .def(py::init<py::object, std::vector<py::ssize_t>, py::dtype, py::object>(), py::arg("fn"), py::arg("shape"),
+           py::arg("dtype"), py::arg("coerce"))
+      .def("prime", &klqp::PythonTarget::prime, py::arg("z"));
+  module.def("native_target", native_target, py::arg("capsule"), py::arg("dim"));
+}

@@ -1,0 +1,11 @@
+// The parts of the extension module; each bind_*.cpp adds its own.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+void bind_kernels(pybind11::module_& module);
+void bind_errors(pybind11::module_& module);
+void bind_targets(pybind11::module_& module);
+void bind_family(pybind11::module_& module);
+void bind_optimizer(pybind11::module_& module);
+void bind_run(pybind11::module_& module);

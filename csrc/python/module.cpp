@@ -1,0 +1,14 @@
+// The extension module klqp._core.
+#include "python/bindings.hpp"
+
+// Objects of the core are not shared between threads without the caller's own lock; there is no global state.
+PYBIND11_MODULE(_core, module, pybind11::mod_gil_not_used()) {
+  module.doc() = "The C++ core of klqp.";
+  module.attr("__version__") = KLQP_VERSION;
+  bind_errors(module);
+  bind_kernels(module);
+  bind_targets(module);
+  bind_family(module);
+  bind_optimizer(module);
+  bind_run(module);
+}

@@ -1,0 +1,53 @@
+"""klqp: black-box variational inference at the speed of C++, from NumPy."""
+
+from klqp import optimizers, schedules
+from klqp._core import __version__
+from klqp._threads import get_num_threads, set_num_threads
+from klqp.errors import InterruptedRunWarning, RejectedDrawsWarning, TargetError
+from klqp.families import FullRankNormal, LowRankNormal, MeanFieldNormal
+from klqp.inference.base import Inference, VariationalInference
+from klqp.inference.fit import fit
+from klqp.inference.klqp import (
+    KLqp,
+    ReparameterizationEntropyKLqp,
+    ReparameterizationKLKLqp,
+    ReparameterizationKLqp,
+    ScoreEntropyKLqp,
+    ScoreKLKLqp,
+    ScoreKLqp,
+    ScoreRBKLqp,
+)
+from klqp.model.random_variable import LogDensity
+from klqp.native import NativeLogDensity, get_include
+from klqp.stopping import Plateau, Steps, TimeLimit
+
+__all__ = [
+    "FullRankNormal",
+    "Inference",
+    "InterruptedRunWarning",
+    "KLqp",
+    "LogDensity",
+    "LowRankNormal",
+    "MeanFieldNormal",
+    "NativeLogDensity",
+    "Plateau",
+    "RejectedDrawsWarning",
+    "ReparameterizationEntropyKLqp",
+    "ReparameterizationKLKLqp",
+    "ReparameterizationKLqp",
+    "ScoreEntropyKLqp",
+    "ScoreKLKLqp",
+    "ScoreKLqp",
+    "ScoreRBKLqp",
+    "Steps",
+    "TargetError",
+    "TimeLimit",
+    "VariationalInference",
+    "__version__",
+    "fit",
+    "get_include",
+    "get_num_threads",
+    "optimizers",
+    "schedules",
+    "set_num_threads",
+]

@@ -1,0 +1,32 @@
+"""Direction numbers of the Sobol sequence, read off SciPy's unscrambled points."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+
+def max_dim() -> int:
+    """Return the number of coordinates that the sequence has."""
+    from scipy.stats import qmc
+
+    return int(qmc.Sobol.MAXDIM)
+
+
+def directions(dim: int, n_bits: int) -> npt.NDArray[np.uint32]:
+    """Return the first `n_bits` direction numbers (n_bits, dim), 32 bits each.
+
+    Point i of the sequence is the exclusive or of the direction numbers at the bits of the Gray code i ^ (i >> 1).
+    Point 2**j therefore is v_j ^ v_(j-1), and point 1 is v_0.
+    """
+    from scipy.stats import qmc
+
+    if n_bits == 0:
+        return np.zeros((0, dim), np.uint32)
+    # One point more than the largest index asked for, rounded up to the power of two that SciPy wants.
+    points = qmc.Sobol(dim, scramble=False, bits=32).random_base2(n_bits)
+    integers = (points * 2.0**32).astype(np.uint32)
+    out = np.empty((n_bits, dim), np.uint32)
+    for j in range(n_bits):
+        out[j] = integers[1 << j] ^ (out[j - 1] if j else np.uint32(0))
+    return out

@@ -1,0 +1,17 @@
+"""Errors and warnings of klqp, by their consequence.
+
+Mistakes in a call raise the built-in ValueError or TypeError before anything is changed. An exception of the user's
+own function passes through with its type and traceback.
+"""
+
+from klqp._core import TargetError
+
+__all__ = ["InterruptedRunWarning", "RejectedDrawsWarning", "TargetError"]
+
+
+class InterruptedRunWarning(UserWarning):
+    """A run was interrupted from the keyboard; its state after the last whole step was kept."""
+
+
+class RejectedDrawsWarning(UserWarning):
+    """Draws had a log density or gradient that is not finite and were left out."""

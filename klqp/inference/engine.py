@@ -1,0 +1,104 @@
+"""Assembly of the core's run from settings, a family and a log density."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from klqp import _core
+from klqp._sobol import directions, max_dim
+from klqp.families import Family
+from klqp.inference.estimator import Demand, EstimatorChoice, choose_estimator
+from klqp.inference.settings import Settings
+from klqp.model.random_variable import LogDensity
+from klqp.targets import make_target
+
+__all__ = ["Engine"]
+
+Float64 = npt.NDArray[np.float64]
+
+
+class Engine:
+    """The parts of one run, and the run made from them.
+
+    Parameters
+    ----------
+    latent : LogDensity
+    family : Family
+    settings : Settings
+    demand : Demand
+        What a named class forces.
+    choice : EstimatorChoice, optional
+        The estimator; without it the log density is called once, with the first step's draws, to choose. The first
+        step does not repeat that call.
+    """
+
+    def __init__(
+        self,
+        latent: LogDensity,
+        family: Family,
+        settings: Settings,
+        demand: Demand,
+        choice: EstimatorChoice | None = None,
+    ) -> None:
+        self.settings = settings
+        self._spec = family.spec(latent.size)
+        self._target = make_target(latent.fn, latent.shape, settings.dtype)
+        self._start = self._spec.start(settings.init_loc, settings.init_scale, settings.key)
+        self.choice = choice or choose_estimator(settings, demand, self._gives_gradient())
+        self.run = self._make_run()
+
+    def fingerprint(self) -> str:
+        """Return what a snapshot must agree in to be continued by this run, as text."""
+        s = self.settings
+        return (
+            f"{self._spec.name} dim={self._spec.dim} rank={self._spec.rank} scale={self._spec.scale} "
+            f"gradient={self.choice.gradient} entropy={self.choice.entropy} baseline={self.choice.baseline} "
+            f"draws={s.draws} n_samples={s.n_samples} seed={s.key} optimizer={s.rule!r}"
+        )
+
+    def adopt(self, earlier: Engine) -> None:
+        """Go on from the q, the step count and the traces of another engine's run.
+
+        The optimizer's memory comes along where the two runs agree in everything.
+        """
+        new, old = self.run.snapshot(), earlier.run.snapshot()
+        if self.fingerprint() != earlier.fingerprint():
+            kept = ("step", "params", "last_good", "any_good", "trace/", "rejections/")
+            old = {name: values for name, values in old.items() if name.startswith(kept)}
+        self.run.restore(new | old)
+
+    def _gives_gradient(self) -> bool:
+        if not isinstance(self._target, _core.PythonTarget):
+            return True
+        noise = self._noise(n_groups=1).fill(0, self._spec.noise_dim)
+        first_draws = _core.Member(self._spec, self._start).transform(noise)
+        return self._target.prime(first_draws)
+
+    def _noise(self, n_groups: int) -> _core.Noise:
+        s, dim = self.settings, self._spec.noise_dim
+        if s.draws != "sobol":
+            return _core.Noise(s.draws, s.n_samples, dim, s.key)
+        if s.n_samples % n_groups or not (s.n_samples // n_groups).bit_count() == 1:
+            raise ValueError(f"Sobol draws need n_samples to be a power of two, not {s.n_samples}")
+        table = directions(min(dim, max_dim()), int(math.log2(s.n_samples // n_groups)))
+        return _core.Noise(s.draws, s.n_samples, dim, s.key, n_groups, table)
+
+    def _make_run(self) -> _core.Run:
+        rule, inf = self.settings.rule, math.inf
+        config = _core.RunConfig(
+            clip_value=inf if rule.clip_value is None else rule.clip_value,
+            clip_norm=inf if rule.clip_norm is None else rule.clip_norm,
+            average=rule.average,
+            n_threads=self.settings.n_threads,
+        )
+        noise, estimator = self._noise(self.choice.n_groups), self.choice.spec()
+        return _core.Run(self._spec, self._target, noise, estimator, rule.spec(), config, self._start)
+
+
+def as_state(snapshot: dict[str, Any]) -> dict[str, Float64]:
+    """Return the core's part of a snapshot, as arrays."""
+    return {k: np.atleast_1d(np.asarray(v, np.float64)) for k, v in snapshot.items()}

@@ -1,0 +1,57 @@
+"""fit: one call from a flat log density to a posterior."""
+
+from __future__ import annotations
+
+from typing import Any, Unpack
+
+from klqp.families import Family
+from klqp.inference.klqp import KLqp
+from klqp.inference.settings import RunOptions
+from klqp.model.random_variable import LogDensity
+
+__all__ = ["fit"]
+
+
+def fit(
+    log_density: Any, dim: int, *, q: str | Family = "mean_field", rank: int | None = None, **options: Unpack[RunOptions]
+) -> KLqp:
+    """Fit a Normal approximation to a log density on R^dim.
+
+    Parameters
+    ----------
+    log_density : callable or native function
+        ``fn(z)`` with ``z`` of shape (S, dim), float64 and C-contiguous: S points at once. It returns the pair
+        ``logp (S,)``, ``grad (S, dim)``, or ``logp`` alone, which leads to score-function gradients. It is called
+        once a step, on the calling thread, and may keep what it gets. -inf says that a point is outside the
+        support. See `klqp.native` for C functions.
+    dim : int
+        Number of coordinates.
+    q : {"mean_field", "full_rank", "low_rank"} or Family, default "mean_field"
+        The approximating family.
+    rank : int, optional
+        Of the low-rank family; default: the square root of `dim`, at most 50.
+    **options
+        The keywords of `VariationalInference.run`: `n_iter`, `n_samples`, `optimizer`, `seed`, ...
+
+    Returns
+    -------
+    KLqp
+        The inference object after its run; its latent variable is named "z".
+
+    Examples
+    --------
+    >>> import klqp
+    >>> inference = klqp.fit(lambda z: (-0.5 * ((z - 3) ** 2).sum(1), 3 - z), dim=2, n_iter=500, seed=1)
+    >>> inference.posterior["z"].mean().round(2)
+    array([3., 3.])
+    """
+    z = LogDensity(log_density, shape=_check_dim(dim))
+    inference = KLqp([z], q=q, rank=rank)
+    inference.run(**options)
+    return inference
+
+
+def _check_dim(dim: Any) -> int:
+    if isinstance(dim, bool) or not hasattr(dim, "__index__") or dim.__index__() < 1:
+        raise ValueError(f"dim must be a positive integer, not {dim!r}")
+    return int(dim.__index__())

@@ -1,0 +1,57 @@
+"""The noise kernels compute what docs/counters.md says, by running the code printed there."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from klqp import _core
+
+kernels = _core.kernels
+DOC = Path(__file__).resolve().parents[2] / "docs" / "counters.md"
+
+
+@pytest.fixture(scope="module")
+def reference():
+    """Return the names defined by the document's code block."""
+    if not DOC.exists():
+        pytest.skip("docs/counters.md is not part of this installation")
+    (code,) = re.findall(r"```python\n(.*?)```", DOC.read_text(encoding="utf-8"), re.DOTALL)
+    names = {}
+    exec(compile(code, str(DOC), "exec"), names)
+    return names
+
+
+word = st.integers(0, 2**32 - 1)
+
+
+@pytest.mark.parametrize("table", kernels.tables())
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**64 - 1),
+    stream=word,
+    step=word,
+    draw=word,
+    first_block=word,
+    n=st.integers(0, 200),
+)
+def test_kernels_follow_the_document(reference, table, seed, stream, step, draw, first_block, n):
+    """Uniforms bit by bit; normals to 1e-12 (NumPy multiplies the angle by a rounded 2 pi)."""
+    args = (seed, stream, step, draw, first_block, n)
+    np.testing.assert_array_equal(kernels.uniforms(table, *args), reference["uniforms"](*args))
+    np.testing.assert_allclose(
+        kernels.normals(table, *args), reference["normals"](*args), rtol=0, atol=1e-12
+    )
+
+
+@pytest.mark.parametrize("table", kernels.tables())
+def test_philox_words(reference, table):
+    """The words of single blocks."""
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        counter, key = rng.integers(0, 2**32, 4), rng.integers(0, 2**32, 2)
+        expected = [int(w) for w in reference["philox"](counter, key)]
+        assert kernels.philox(table, counter.tolist(), key.tolist()) == expected
