@@ -1,6 +1,6 @@
 """klqp: black-box variational inference at the speed of C++, from NumPy."""
 
-from klqp import optimizers, schedules
+from klqp import optimizers, schedules, testing
 from klqp._core import __version__
 from klqp._threads import get_num_threads, set_num_threads
 from klqp.errors import InterruptedRunWarning, RejectedDrawsWarning, TargetError
@@ -50,4 +50,5 @@ __all__ = [
     "optimizers",
     "schedules",
     "set_num_threads",
+    "testing",
 ]

@@ -51,3 +51,9 @@ def function_capsule(capsule):
     """Return (address, address of the user data) of a capsule whose name is a C signature."""
     cdef const char* name = PyCapsule_GetName(capsule)
     return <uintptr_t>PyCapsule_GetPointer(capsule, name), <uintptr_t>PyCapsule_GetContext(capsule)
+
+
+def logdensity_capsule(capsule):
+    """Return (address, address of the user data, flags) of a capsule "klqp.logdensity.v1"."""
+    cdef klqp_logdensity_v1* function = <klqp_logdensity_v1*>PyCapsule_GetPointer(capsule, KLQP_CAPSULE_NAME)
+    return <uintptr_t>function.fn, <uintptr_t>function.user_data, function.flags

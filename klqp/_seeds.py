@@ -26,9 +26,9 @@ def as_key(seed: Seed) -> int:
         return int(seed.generate_state(1, np.uint64)[0])
     if isinstance(seed, np.random.Generator):
         return int(seed.integers(0, 2**64, dtype=np.uint64))
-    if isinstance(seed, bool) or not hasattr(seed, "__index__"):
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
         raise TypeError(f"seed must be an int, a SeedSequence, a Generator or None, not {type(seed).__name__}")
-    key = seed.__index__()
+    key = int(seed)
     if not 0 <= key < 2**64:
         raise ValueError(f"an integer seed must be in [0, 2**64), not {key}")
     return key

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from klqp._checks import positive_int
+
 _chosen: int | None = None
 
 
@@ -25,14 +27,7 @@ def set_num_threads(n: int | None) -> None:
         If `n` is not a positive integer or None.
     """
     global _chosen
-    _chosen = None if n is None else check_num_threads(n)
-
-
-def check_num_threads(n: int) -> int:
-    """Return `n` if it is a valid number of threads."""
-    if isinstance(n, bool) or not hasattr(n, "__index__") or n.__index__() < 1:
-        raise ValueError(f"the number of threads must be a positive integer, not {n!r}")
-    return n.__index__()
+    _chosen = None if n is None else positive_int("the number of threads", n)
 
 
 def _affinity() -> int:

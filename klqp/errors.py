@@ -6,11 +6,15 @@ own function passes through with its type and traceback.
 
 from klqp._core import TargetError
 
-__all__ = ["InterruptedRunWarning", "RejectedDrawsWarning", "TargetError"]
+__all__ = ["GradientError", "InterruptedRunWarning", "RejectedDrawsWarning", "TargetError"]
 
 
 class InterruptedRunWarning(UserWarning):
     """A run was interrupted from the keyboard; its state after the last whole step was kept."""
+
+
+class GradientError(AssertionError):
+    """A log density's gradient disagrees with differences of its values."""
 
 
 class RejectedDrawsWarning(UserWarning):

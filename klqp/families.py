@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from klqp import _core
+from klqp._checks import positive_int
 from klqp.model.random_variable import RandomVariable
 
 __all__ = ["Family", "FullRankNormal", "LowRankNormal", "MeanFieldNormal"]
@@ -21,13 +22,15 @@ class Family:
 
     core_name: ClassVar[str] = ""
 
-    def __init__(
-        self, latents: RandomVariable | Iterable[RandomVariable] = (), *, scale: str = "exp"
-    ) -> None:
-        given = (latents,) if isinstance(latents, RandomVariable) else tuple(latents)
+    def __init__(self, latents: RandomVariable | Iterable[RandomVariable] = (), *, scale: str = "exp") -> None:
+        if not isinstance(latents, Iterable):
+            latents = (latents,)
+        given = tuple(latents)
         for z in given:
             if not isinstance(z, RandomVariable):
                 raise TypeError(f"a family takes random variables, not {type(z).__name__}")
+        if not isinstance(scale, str):
+            raise TypeError(f"scale must be 'exp', 'softplus' or 'linear', not {scale!r}")
         object.__setattr__(self, "latents", given)
         object.__setattr__(self, "scale", scale)
         self.spec(1)
@@ -96,7 +99,7 @@ class LowRankNormal(Family):
         rank: int | None = None,
         scale: str = "exp",
     ) -> None:
-        object.__setattr__(self, "rank", rank)
+        object.__setattr__(self, "rank", None if rank is None else positive_int("rank", rank))
         super().__init__(latents, scale=scale)
 
     def spec(self, dim: int) -> _core.FamilySpec:
@@ -115,9 +118,7 @@ _BY_NAME: dict[str, type[Family]] = {
 }
 
 
-def as_family(
-    q: str | Family, latents: tuple[RandomVariable, ...], rank: int | None = None
-) -> Family:
+def as_family(q: str | Family, latents: tuple[RandomVariable, ...], rank: int | None = None) -> Family:
     """Return the family over `latents`: `q` itself when it was made for them, or the one of that name."""
     if isinstance(q, Family):
         if rank is not None:

@@ -4,7 +4,7 @@ Every optimizer minimises the loss (minus the ELBO) and takes these keywords bes
 
 learning_rate : float
     Step size before the schedule's factor.
-schedule : {"cosine", "exponential", "constant"} or callable
+schedule : {"exponential", "cosine", "constant"} or callable
     Factor on the learning rate over the run, see `klqp.schedules`.
 clip_norm, clip_value : float, optional
     Clip the gradient to this Euclidean norm, or each coordinate to this size. Default: no clipping.
@@ -15,6 +15,7 @@ average : bool, default False
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import ClassVar
@@ -22,7 +23,7 @@ from typing import ClassVar
 from klqp import _core
 from klqp.schedules import Schedule, as_schedule
 
-__all__ = ["SGD", "Adadelta", "Adagrad", "Adam", "DoWG", "FTRL", "Momentum", "Optimizer", "RMSprop"]
+__all__ = ["FTRL", "SGD", "Adadelta", "Adagrad", "Adam", "DoWG", "Momentum", "Optimizer", "RMSprop"]
 
 _COMMON = ("learning_rate", "schedule", "clip_norm", "clip_value", "average")
 
@@ -31,8 +32,8 @@ _COMMON = ("learning_rate", "schedule", "clip_norm", "clip_value", "average")
 class Optimizer:
     """What all optimizers share; not used by itself."""
 
-    learning_rate: float = 0.05
-    schedule: str | Schedule = "cosine"
+    learning_rate: float = 0.1
+    schedule: str | Schedule = "exponential"
     clip_norm: float | None = None
     clip_value: float | None = None
     average: bool = False
@@ -44,6 +45,8 @@ class Optimizer:
         for name in ("clip_norm", "clip_value"):
             if getattr(self, name) is not None:
                 _check_range(self, name, 0, math.inf)
+        if not isinstance(self.average, bool):
+            raise TypeError(f"average must be True or False, not {self.average!r}")
         as_schedule(self.schedule)
 
     def spec(self) -> _core.OptimizerSpec:
@@ -66,7 +69,7 @@ class Adam(Optimizer):
         super().__post_init__()
         _check_range(self, "beta1", 0, 1, low_included=True)
         _check_range(self, "beta2", 0, 1, low_included=True)
-        _check_range(self, "epsilon", 0, math.inf, low_included=True)
+        _check_range(self, "epsilon", 0, math.inf)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,7 +214,8 @@ def as_optimizer(optimizer: str | Optimizer | None) -> Optimizer:
 
 def _check_range(owner: object, name: str, low: float, high: float, low_included: bool = False) -> None:
     value = getattr(owner, name)
-    ok = isinstance(value, (int, float)) and value < high and (value > low or (low_included and value == low))
+    ok = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    ok = ok and value < high and (value > low or (low_included and value == low))
     if not ok:
         left = "[" if low_included else "("
         raise ValueError(f"{name} must be in {left}{low}, {high}), not {value!r}")

@@ -11,19 +11,21 @@ import numpy as np
 import numpy.typing as npt
 
 from klqp import _core
+from klqp._checks import positive_int
 from klqp._seeds import Seed, as_key
 from klqp.errors import RejectedDrawsWarning
 from klqp.families import Family
 from klqp.model.random_variable import LogDensity, RandomVariable
 from klqp.summary import Summary
-from klqp.targets import coerce, evaluate_in_chunks, make_target
+from klqp.targets import coerce, make_target
 
 __all__ = ["ELBO", "Marginal", "Posterior"]
 
 Float64 = npt.NDArray[np.float64]
 
 _POSTERIOR_STREAM, _ELBO_STREAM = 1, 2  # docs/counters.md
-_CHUNK = 1000  # points a call when an estimate needs many
+# Points, and numbers, handed to the log density at once when an estimate needs many draws.
+_CHUNK, _CHUNK_NUMBERS = 1000, 1 << 20
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class Marginal:
         return self._posterior._member.covariance()
 
     def sample(self, n: int, seed: Seed = None) -> Float64:
-        """Return `n` draws, of shape (n, *shape)."""
+        """Return `n` draws, of shape ``(n, *shape)``."""
         return self._posterior._sample(n, seed).reshape(n, *self._variable.shape)
 
     def __repr__(self) -> str:
@@ -85,9 +87,7 @@ class Posterior(Mapping["str | RandomVariable", Marginal]):
     It can be pickled. The log density goes along where it can be pickled itself; where not, `elbo` raises afterwards.
     """
 
-    def __init__(
-        self, latent: LogDensity, family: Family, params: Float64, dtype: np.dtype[Any]
-    ) -> None:
+    def __init__(self, latent: LogDensity, family: Family, params: Float64, dtype: np.dtype[Any]) -> None:
         self._latent = latent
         self._family = family
         self._params = params
@@ -167,10 +167,13 @@ class Posterior(Mapping["str | RandomVariable", Marginal]):
         TargetError
             If it is finite at no draw.
         """
+        n, key = positive_int("n_draws", n_draws), as_key(seed)
         target = make_target(self._latent.fn, self._latent.shape, self._dtype)
-        z = self._member.sample(as_key(seed), _ELBO_STREAM, 0, _check_count(n_draws))
-        log_p = evaluate_in_chunks(target, z, _CHUNK)
-        return self._elbo(log_p, log_p - self._member.log_density(z))
+        log_p, log_q = np.empty(n), np.empty(n)
+        for rows, noise in self._noise(n, key, _ELBO_STREAM):
+            log_p[rows] = target.evaluate(self._member.transform(noise), gradient=False)[0]
+            log_q[rows] = self._member.log_density_of_noise(noise)
+        return self._elbo(log_p, log_p - log_q)
 
     @staticmethod
     def _elbo(log_p: Float64, log_ratio: Float64) -> ELBO:
@@ -206,10 +209,14 @@ class Posterior(Mapping["str | RandomVariable", Marginal]):
         return f"<posterior of {list(self)}: {self._family.describe()}>"
 
     def _sample(self, n: int, seed: Seed) -> Float64:
-        return self._member.sample(as_key(seed), _POSTERIOR_STREAM, 0, _check_count(n))
+        z = np.empty((positive_int("n", n), self._latent.size))
+        for rows, noise in self._noise(len(z), as_key(seed), _POSTERIOR_STREAM):
+            z[rows] = self._member.transform(noise)
+        return z
 
-
-def _check_count(n: int) -> int:
-    if isinstance(n, bool) or not hasattr(n, "__index__") or n.__index__() < 1:
-        raise ValueError(f"the number of draws must be a positive integer, not {n!r}")
-    return n.__index__()
+    def _noise(self, n: int, key: int, stream: int) -> Iterator[tuple[slice, Float64]]:
+        """Yield the noise of draws 0, ..., n - 1 in pieces, so that memory stays bounded."""
+        piece = max(1, min(_CHUNK, _CHUNK_NUMBERS // self._latent.size))
+        for first in range(0, n, piece):
+            m = min(piece, n - first)
+            yield slice(first, first + m), self._member.noise(key, stream, first, m)

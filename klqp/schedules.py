@@ -38,11 +38,11 @@ class Exponential:
 
     Parameters
     ----------
-    final : float, default 0.01
+    final : float, default 0.001
         The factor at the last step, in (0, 1].
     """
 
-    final: float = 0.01
+    final: float = 0.001
 
     def __post_init__(self) -> None:
         _check_final(self.final)
@@ -93,9 +93,15 @@ def as_schedule(schedule: str | Schedule) -> Schedule:
 def factors(schedule: Schedule, first: int, n: int, n_iter: int) -> npt.NDArray[np.float64]:
     """Return the factors of steps first, ..., first + n - 1, checked to be finite and not negative."""
     step = np.minimum(np.arange(first, first + n, dtype=np.int64), n_iter)
-    values = np.asarray(schedule(step, n_iter), np.float64)
+    given = schedule(step, n_iter)
+    values = np.asarray(given)
+    if values.dtype.kind not in "fiub":
+        what = type(given).__name__ if values.ndim == 0 else f"an array of dtype {values.dtype}"
+        raise TypeError(f"the schedule must return real numbers, not {what}")
+    values = values.astype(np.float64)
     if values.shape not in ((), (n,)):
         raise ValueError(f"the schedule must return a number or an array of shape ({n},), not {values.shape}")
-    if not np.all(np.isfinite(values)) or np.any(values < 0):
-        raise ValueError("the schedule returned a factor that is negative or not finite")
+    bad = values[~(np.isfinite(values) & (values >= 0))]
+    if bad.size:
+        raise ValueError(f"the schedule must return factors that are finite and not negative, not {bad[0]}")
     return np.broadcast_to(values, (n,))

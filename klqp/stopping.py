@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import math
+import numbers
 from dataclasses import dataclass
+from typing import Any
+
+from klqp._checks import positive_int
 
 __all__ = ["Plateau", "Steps", "StopRule", "TimeLimit"]
 
@@ -36,8 +40,7 @@ class Steps(StopRule):
     n: int
 
     def __post_init__(self) -> None:
-        if self.n < 1:
-            raise ValueError(f"the number of steps must be at least 1, not {self.n}")
+        positive_int("the number of steps", self.n)
 
     def specs(self) -> list[tuple[str, list[float]]]:
         """Return the core's description of the rule."""
@@ -51,6 +54,7 @@ class TimeLimit(StopRule):
     seconds: float
 
     def __post_init__(self) -> None:
+        _check_number("the time limit", self.seconds)
         if not 0 < self.seconds < math.inf:
             raise ValueError(f"the time limit must be positive and finite, not {self.seconds}")
 
@@ -83,13 +87,19 @@ class Plateau(StopRule):
     n_se: float = 1.0
 
     def __post_init__(self) -> None:
+        positive_int("the window", self.window)
+        positive_int("patience", self.patience)
+        _check_number("n_se", self.n_se)
         if self.window < 20:
             raise ValueError(f"the window must be at least 20 steps, not {self.window}")
-        if self.patience < 1:
-            raise ValueError(f"patience must be at least 1, not {self.patience}")
         if not math.isfinite(self.n_se):
             raise ValueError(f"n_se must be finite, not {self.n_se}")
 
     def specs(self) -> list[tuple[str, list[float]]]:
         """Return the core's description of the rule."""
         return [("plateau", [float(self.window), float(self.patience), float(self.n_se)])]
+
+
+def _check_number(what: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{what} must be a number, not {value!r}")

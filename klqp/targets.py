@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -38,7 +37,10 @@ def make_target(fn: Any, shape: tuple[int, ...], dtype: npt.DTypeLike) -> _core.
 
 def check_dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
     """Return float64 or float32 as a dtype object."""
-    checked = np.dtype(dtype)
+    try:
+        checked = np.dtype(dtype)
+    except TypeError:
+        raise TypeError(f"dtype must be float64 or float32, not {dtype!r}") from None
     if checked not in (np.float64, np.float32):
         raise ValueError(f"dtype must be float64 or float32, not {checked}")
     return checked
@@ -54,24 +56,15 @@ def coerce(value: Any, shape: tuple[int, ...], what: str) -> Float64:
     ValueError
         If its shape is not `shape`.
     """
+    # A list [logp, grad] cannot be told from a list of numbers by its type, as the tuple can.
+    hint = "; return logp and grad as a tuple" if isinstance(value, list) and len(value) == 2 else ""
     try:
         array = np.asarray(value)
     except ValueError as error:  # ragged lists
-        raise ValueError(f"{what} must have shape {shape}, but it is ragged: {error}") from None
+        raise ValueError(f"{what} must have shape {shape}, but it is ragged: {error}{hint}") from None
     if array.dtype.kind not in "fiub":
-        raise TypeError(f"{what} must hold real numbers, but its dtype is {array.dtype}")
+        came = f"its dtype is {array.dtype}" if array.ndim else f"it is {type(value).__name__}"
+        raise TypeError(f"{what} must hold real numbers, but {came}{hint}")
     if array.shape != shape:
-        raise ValueError(f"{what} must have shape {shape}, but it has shape {array.shape}")
+        raise ValueError(f"{what} must have shape {shape}, but it has shape {array.shape}{hint}")
     return np.ascontiguousarray(array, np.float64)
-
-
-def evaluate_in_chunks(
-    target: _core.Target, z: Float64, chunk: int, observe: Callable[[], None] | None = None
-) -> Float64:
-    """Return the log density (n,) at z (n, D), called with at most `chunk` points at a time."""
-    values = np.empty(len(z))
-    for first in range(0, len(z), chunk):
-        values[first : first + chunk] = target.evaluate(z[first : first + chunk], gradient=False)[0]
-        if observe is not None:
-            observe()
-    return values

@@ -76,6 +76,7 @@ Noise::Noise(NoiseConfig config) : config_(std::move(config)), n_groups_(config_
     n_groups_ = n / 2;
   } else if (config_.kind == DrawKind::sobol) {
     n_groups_ = config_.n_groups;
+    if (n_groups_ < 1) throw ConfigError("Sobol draws need at least 1 group, not " + std::to_string(n_groups_));
     const Index size = n / n_groups_;
     if (size * n_groups_ != n || !std::has_single_bit(static_cast<std::uint64_t>(size))) {
       throw ConfigError("Sobol draws need n_samples to be a power of two, not " + std::to_string(n));
@@ -113,9 +114,7 @@ void Noise::fill(std::uint32_t step, Matrix eps, Team& team) const noexcept {
     team.for_range(sobol_dim * n_groups_, 16, [&](Index begin, Index end) {
       for (Index i = begin; i < end; ++i) fill_sobol(step, i / sobol_dim, i % sobol_dim, eps);
     });
-    team.for_range(eps.rows, 1, [&](Index row, Index) {
-      kernels().norm_ppf(sobol_dim, eps.row(row), eps.row(row));
-    });
+    team.for_range(eps.rows, 1, [&](Index row, Index) { kernels().norm_ppf(sobol_dim, eps.row(row), eps.row(row)); });
     return;
   }
   fill_normals(config_.seed, Stream::optimisation, step, 0, eps, team);

@@ -71,8 +71,7 @@ bool Team::work_on_one_chunk() noexcept {
   std::uint64_t ticket = ticket_.load(std::memory_order_acquire);
   do {
     if (static_cast<std::uint32_t>(ticket) >= static_cast<std::uint32_t>(ticket >> 32)) return false;
-  } while (!ticket_.compare_exchange_weak(ticket, ticket + 1, std::memory_order_acq_rel,
-                                          std::memory_order_acquire));
+  } while (!ticket_.compare_exchange_weak(ticket, ticket + 1, std::memory_order_acq_rel, std::memory_order_acquire));
   job_.call(job_.context, static_cast<Index>(static_cast<std::uint32_t>(ticket)));
   unfinished_.fetch_sub(1, std::memory_order_acq_rel);
   return true;

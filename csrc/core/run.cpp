@@ -15,9 +15,7 @@ constexpr Index kWorkForThreads = 1 << 16;      // elementary operations in a st
 constexpr Index kWorkForTeam = Index{1} << 22;  // ... in a run that are worth starting threads at all
 constexpr auto kObserveEvery = std::chrono::milliseconds(100);
 
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 }  // namespace
 
@@ -26,8 +24,8 @@ std::string Rejections::describe() const {
   if (coordinate < 0.0) {
     std::snprintf(text, sizeof text, "first at step %.0f, draw %.0f: log density %g", step, draw, value);
   } else {
-    std::snprintf(text, sizeof text, "first at step %.0f, draw %.0f: gradient %g in coordinate %.0f", step, draw,
-                  value, coordinate);
+    std::snprintf(text, sizeof text, "first at step %.0f, draw %.0f: gradient %g in coordinate %.0f", step, draw, value,
+                  coordinate);
   }
   return text;
 }
@@ -68,17 +66,17 @@ Index Run::work_per_step() const noexcept {
   return parts_.noise->n_draws() * per_draw;
 }
 
-std::string Run::until(ConstSpan learning_rates, const StopRules& rules, const std::function<void()>& observer) {
+std::string Run::until(ConstSpan learning_rates, const StopRules& rules, const std::function<void()>& observer,
+                       double elapsed) {
   const Index work = work_per_step();
-  const bool threads_pay =
-      work >= kWorkForThreads && work * static_cast<Index>(learning_rates.size()) >= kWorkForTeam;
+  const bool threads_pay = work >= kWorkForThreads && work * static_cast<Index>(learning_rates.size()) >= kWorkForTeam;
   Team team(threads_pay ? config_.n_threads : 1);
   trace_.reserve(learning_rates.size());
   const auto start = Clock::now();
   auto observed = start;
   for (const double rate : learning_rates) {
     step(rate, team);
-    const Progress progress{trace_, static_cast<std::size_t>(first_step_), seconds_since(start)};
+    const Progress progress{trace_, static_cast<std::size_t>(first_step_), elapsed + seconds_since(start)};
     for (const auto& rule : rules) {
       if (rule->met(progress)) return rule->name();
     }
@@ -87,7 +85,7 @@ std::string Run::until(ConstSpan learning_rates, const StopRules& rules, const s
       observed = Clock::now();
     }
   }
-  return "steps";
+  return "";
 }
 
 // Noise, draws, and the log density at the draws.
@@ -128,17 +126,17 @@ void Run::step(double learning_rate, Team& team) {
 Index Run::screen(const Evaluation& evaluation, Order order) {
   const Index n_draws = parts_.noise->n_draws(), dim = parts_.family->dim();
   Index n_accepted = 0;
+  // A finite sum has finite terms; only otherwise is a closer look needed.
+  const bool look_at_gradients =
+      order == Order::gradient && !std::isfinite(kernels().sum(n_draws * dim, evaluation.grad));
   for (Index s = 0; s < n_draws; ++s) {
     double value = evaluation.logp[s], coordinate = -1.0;
-    if (std::isfinite(value) && order == Order::gradient) {
+    if (look_at_gradients && std::isfinite(value)) {
       const double* const grad = evaluation.grad + s * dim;
-      // A finite sum has finite terms; only otherwise is a second look needed.
-      if (!std::isfinite(kernels().sum(dim, grad))) {
-        for (Index i = 0; i < dim && coordinate < 0.0; ++i) {
-          if (!std::isfinite(grad[i])) {
-            value = grad[i];
-            coordinate = static_cast<double>(i);
-          }
+      for (Index i = 0; i < dim && coordinate < 0.0; ++i) {
+        if (!std::isfinite(grad[i])) {
+          value = grad[i];
+          coordinate = static_cast<double>(i);
         }
       }
     }
@@ -150,7 +148,7 @@ Index Run::screen(const Evaluation& evaluation, Order order) {
       rejections_.step = step_;
       rejections_.draw = static_cast<double>(s);
       rejections_.coordinate = coordinate;
-      rejections_.value = value;
+      rejections_.value = std::isnan(value) ? std::numeric_limits<double>::quiet_NaN() : value;  // never "-nan"
     }
     const bool outside = coordinate < 0.0 && value < 0.0;
     (outside ? rejections_.minus_inf : rejections_.invalid) += 1.0;
@@ -170,9 +168,8 @@ Estimate Run::estimate_gradient(const Evaluation& evaluation, Index n_accepted, 
   }
   family.log_density(e, logq_, team);
   std::fill(grad_.begin(), grad_.end(), 0.0);
-  const Batch batch{noise,    e,          evaluation.logp, evaluation.grad,
-                    logq_,    weights_,   n_accepted,      *parts_.noise,
-                    {scratch_.data(), n_draws, family.dim()}};
+  const Batch batch{e,        evaluation.logp, evaluation.grad, logq_,
+                    weights_, n_accepted,      *parts_.noise,   {scratch_.data(), n_draws, family.dim()}};
   return parts_.estimator->add_gradient(batch, family, grad_, team);
 }
 

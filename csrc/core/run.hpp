@@ -52,10 +52,12 @@ class Run {
   // params (P) is the start. Throws ConfigError where parts do not fit together.
   Run(RunParts parts, RunConfig config, ConstSpan params);
 
-  // Steps with the given learning rates until they or a rule say stop; returns the rule's name or "steps". The
-  // observer is called every 100 ms, between steps, on the calling thread; what it throws ends the run after a whole
-  // step. An exception from the target leaves the state as it was before the step.
-  std::string until(ConstSpan learning_rates, const StopRules& rules, const std::function<void()>& observer);
+  // Steps with the given learning rates until a rule says stop or they are used up; returns the rule's name, or "".
+  // `elapsed` is the time in seconds that this run has taken in earlier calls. The observer is called every 100 ms,
+  // between steps, on the calling thread; what it throws ends the run after a whole step. An exception from the
+  // target leaves the state as it was before the step.
+  std::string until(ConstSpan learning_rates, const StopRules& rules, const std::function<void()>& observer,
+                    double elapsed = 0.0);
 
   // Everything the next step depends on, and the trace. A restored run goes on with the same bits.
   Snapshot snapshot();

@@ -26,10 +26,15 @@ KLQP_INLINE double madd(double a, double b, double c) {
 KLQP_INLINE std::uint64_t to_bits(double x) { return __builtin_bit_cast(std::uint64_t, x); }
 KLQP_INLINE double from_bits(std::uint64_t x) { return __builtin_bit_cast(double, x); }
 
-// yes ? a : b by a mask: the compiler cannot turn it into two paths and repeat what follows on both.
+// yes ? a : b by a mask: the compiler cannot turn it into two paths and repeat what follows on both. (SSE2
+// alone has no comparisons of 64-bit integers, and there GCC vectorises only the plain form.)
 KLQP_INLINE double select(bool yes, double a, double b) {
+#if defined(__SSE2__) && !defined(__SSE4_1__)
+  return yes ? a : b;
+#else
   const std::uint64_t mask = -static_cast<std::uint64_t>(yes);
   return from_bits((to_bits(a) & mask) | (to_bits(b) & ~mask));
+#endif
 }
 
 constexpr double kInfinity = __builtin_inf();
@@ -65,8 +70,7 @@ KLQP_INLINE double polynomial_part(const double (&c)[N], double x) {
     return c[First];
   } else {
     constexpr int half = half_of(Count);
-    return madd(polynomial_part<First + half, Count - half>(c, x), power<half>(x),
-                polynomial_part<First, half>(c, x));
+    return madd(polynomial_part<First + half, Count - half>(c, x), power<half>(x), polynomial_part<First, half>(c, x));
   }
 }
 

@@ -91,26 +91,24 @@ KLQP_INLINE double digamma_reflected(double x, double at_positive) {
 
 // Blocks of |x|; the reflection is a second pass over blocks that hold a negative number, and leaves the
 // other elements as they are.
-#define KLQP_REFLECTED(name)                                                       \
-  void name##_kernel(Index n, const double* x, double* out) {                      \
-    constexpr Index block = 64;                                                    \
-    for (Index start = 0; start < n; start += block) {                             \
-      const Index count = n - start < block ? n - start : block;                   \
-      double value[block];                                                         \
-      std::uint64_t signs = 0;                                                     \
-      _Pragma("omp simd reduction(| : signs)") for (Index i = 0; i < count; ++i) { \
-        signs |= to_bits(x[start + i]);                                            \
-        value[i] = name##_positive(__builtin_fabs(x[start + i]));                  \
-      }                                                                            \
-      if (signs >> 63) {                                                           \
-        _Pragma("omp simd") for (Index i = 0; i < count; ++i) {                    \
-          value[i] = name##_reflected(x[start + i], value[i]);                     \
-        }                                                                          \
-      }                                                                            \
-      for (Index i = 0; i < count; ++i) {                                          \
-        out[start + i] = value[i];                                                 \
-      }                                                                            \
-    }                                                                              \
+#define KLQP_REFLECTED(name)                                                                                           \
+  void name##_kernel(Index n, const double* x, double* out) {                                                          \
+    constexpr Index block = 64;                                                                                        \
+    for (Index start = 0; start < n; start += block) {                                                                 \
+      const Index count = n - start < block ? n - start : block;                                                       \
+      double value[block];                                                                                             \
+      std::uint64_t signs = 0;                                                                                         \
+      _Pragma("omp simd reduction(| : signs)") for (Index i = 0; i < count; ++i) {                                     \
+        signs |= to_bits(x[start + i]);                                                                                \
+        value[i] = name##_positive(__builtin_fabs(x[start + i]));                                                      \
+      }                                                                                                                \
+      if (signs >> 63) {                                                                                               \
+        _Pragma("omp simd") for (Index i = 0; i < count; ++i) { value[i] = name##_reflected(x[start + i], value[i]); } \
+      }                                                                                                                \
+      for (Index i = 0; i < count; ++i) {                                                                              \
+        out[start + i] = value[i];                                                                                     \
+      }                                                                                                                \
+    }                                                                                                                  \
   }
 
 KLQP_REFLECTED(lgamma)

@@ -27,7 +27,7 @@ struct KernelTable {
   // --- noise: element i of the result belongs to coordinate 2*first_block + i, for i in [0, n) -------------
   // Raw Philox4x32-10: counter (4), key (2) -> out (4); one block, for the known-answer tests.
   void (*philox)(const std::uint32_t* counter, const std::uint32_t* key, std::uint32_t* out);
-  // Uniforms on the open interval (0, 1), 53 bits, two per Philox block.
+  // Uniforms on the open interval (0, 1), 52 bits, two per Philox block.
   void (*uniforms)(NoiseKey key, Index first_block, Index n, double* out);
   // Standard normals by Box-Muller, two per Philox block.
   void (*normals)(NoiseKey key, Index first_block, Index n, double* out);
@@ -39,24 +39,33 @@ struct KernelTable {
   void (*expm1)(Index n, const double* x, double* out);
   void (*sigmoid)(Index n, const double* x, double* out);
   void (*softplus)(Index n, const double* x, double* out);
-  void (*lgamma)(Index n, const double* x, double* out);   // log |Gamma(x)|
+  void (*lgamma)(Index n, const double* x, double* out);  // log |Gamma(x)|
   void (*digamma)(Index n, const double* x, double* out);
   void (*norm_ppf)(Index n, const double* p, double* out);  // inverse of the standard normal CDF
 
   // --- vectors ---------------------------------------------------------------------------------------------
   double (*sum)(Index n, const double* x);
   double (*dot)(Index n, const double* x, const double* y);
-  void (*scale)(Index n, double a, const double* x, double* out);                     // out = a x
-  void (*axpy)(Index n, double a, const double* x, double* y);                        // y += a x
-  void (*multiply_add)(Index n, double a, const double* x, const double* y, double* out);  // out += a x*y
+  void (*scale)(Index n, double a, const double* x, double* out);                                 // out = a x
+  void (*axpy)(Index n, double a, const double* x, double* y);                                    // y += a x
+  void (*multiply_add)(Index n, double a, const double* x, const double* y, double* out);         // out += a x*y
   void (*affine)(Index n, const double* loc, const double* scale, const double* x, double* out);  // loc + scale*x
   // Pull one draw's cotangent back to a location and an elementwise scale: loc += cot, scale += cot*noise.
   void (*location_scale_pullback)(Index n, const double* cot, const double* noise, double* loc, double* scale);
 
+  // One draw's share of the pathwise gradients of a location-scale family, with g its weighted gradient a * grad and
+  // e = a * noise: g and g * noise are added to rows 0 and 1 of sums (4, n), e and e * noise to rows 2 and 3.
+  void (*pathwise_sums)(Index n, double a, const double* grad, const double* noise, double* sums);
+  // Blends two unbiased gradients whose difference x has mean zero, out += g + c x, and updates the moving averages
+  // that c comes from: c = -covariance / variance where `trusted` is 1 and the variance positive, 0 elsewhere; then
+  // covariance and variance move by `rate` towards (g - mean) x * known and x^2, and mean towards g.
+  void (*blend)(Index n, double rate, double trusted, double known, const double* g, const double* x, double* mean,
+                double* covariance, double* variance, double* out);
+
   // --- optimizers ------------------------------------------------------------------------------------------
   // Adam (Kingma & Ba 2015): step = learning rate / (1 - beta1^t), correction = 1 / (1 - beta2^t).
-  void (*adam)(Index n, const double* grad, double beta1, double beta2, double epsilon, double step,
-               double correction, double* m, double* v, double* params);
+  void (*adam)(Index n, const double* grad, double beta1, double beta2, double epsilon, double step, double correction,
+               double* m, double* v, double* params);
 };
 
 // The table in use: the best one this machine can run, capped by the environment variable KLQP_ISA

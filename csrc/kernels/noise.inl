@@ -27,8 +27,7 @@ KLQP_INLINE SinCos sincos_turns(double u) {
   const bool swap = (quarter & 1) != 0;
   const std::uint64_t sin_sign = (quarter & 2) << 62;
   const std::uint64_t cos_sign = ((quarter + 1) & 2) << 62;
-  return {from_bits(to_bits(select(swap, c, s)) ^ sin_sign),
-          from_bits(to_bits(select(swap, s, c)) ^ cos_sign)};
+  return {from_bits(to_bits(select(swap, c, s)) ^ sin_sign), from_bits(to_bits(select(swap, s, c)) ^ cos_sign)};
 }
 
 // One group of N blocks: 2 N values into `out`.

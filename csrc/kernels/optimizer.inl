@@ -6,8 +6,8 @@
 namespace klqp {
 namespace {
 
-void adam(Index n, const double* grad, double beta1, double beta2, double epsilon, double step,
-          double correction, double* m, double* v, double* params) {
+void adam(Index n, const double* grad, double beta1, double beta2, double epsilon, double step, double correction,
+          double* m, double* v, double* params) {
   const double rest1 = 1.0 - beta1, rest2 = 1.0 - beta2;
 #pragma omp simd
   for (Index i = 0; i < n; ++i) {

@@ -20,9 +20,8 @@ KLQP_INLINE PhiloxWords philox_block(PhiloxWords c, std::uint32_t key0, std::uin
   for (int round = 0; round < 10; ++round) {
     const std::uint64_t p0 = std::uint64_t{kPhiloxMultiplier0} * c.w0;
     const std::uint64_t p1 = std::uint64_t{kPhiloxMultiplier1} * c.w2;
-    const PhiloxWords next = {
-        static_cast<std::uint32_t>(p1 >> 32) ^ (c.w1 ^ key0), static_cast<std::uint32_t>(p1),
-        static_cast<std::uint32_t>(p0 >> 32) ^ (c.w3 ^ key1), static_cast<std::uint32_t>(p0)};
+    const PhiloxWords next = {static_cast<std::uint32_t>(p1 >> 32) ^ (c.w1 ^ key0), static_cast<std::uint32_t>(p1),
+                              static_cast<std::uint32_t>(p0 >> 32) ^ (c.w3 ^ key1), static_cast<std::uint32_t>(p0)};
     c = next;
     key0 += kPhiloxWeyl0;
     key1 += kPhiloxWeyl1;

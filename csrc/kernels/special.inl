@@ -1,4 +1,19 @@
 // Exponentials, logarithms and the normal quantile, elementwise and branch-free over the whole double range.
+//
+// Largest errors measured, in units in the last place, by bench/kernels/accuracy.py (6000 points a region;
+// the tests promise what stands in brackets):
+//
+//   exp       0.8 (1)     1.0 where the result is subnormal
+//   log       0.8 (1)
+//   log1p     0.8 (1)
+//   expm1     1.1 (2)
+//   sigmoid   1.8 (2)
+//   softplus  1.4 (2)
+//   norm_ppf  5.6 (8)     absolute error below one eps near p = 1/2
+//   lgamma    7.4 (10)    x > 0, also beside its zeros at 1 and 2; worst where it is small, x in (1, 3/2)
+//   digamma   3.8 (5)     x > 0, also beside its zero at 1.46...
+//
+// For x < 0 the gamma functions have an absolute error of a few eps of the largest term of the reflection.
 #pragma once
 
 #include "kernels/arithmetic.inl"

@@ -31,6 +31,8 @@ constexpr KernelTable make_table(const char* name) {
           .multiply_add = multiply_add,
           .affine = affine,
           .location_scale_pullback = location_scale_pullback,
+          .pathwise_sums = pathwise_sums,
+          .blend = blend,
           .adam = adam};
 }
 

@@ -67,5 +67,36 @@ void location_scale_pullback(Index n, const double* cot, const double* noise, do
   }
 }
 
+void pathwise_sums(Index n, double a, const double* grad, const double* noise, double* sums) {
+  double* const g_sum = sums;
+  double* const g_noise = sums + n;
+  double* const e_sum = sums + 2 * n;
+  double* const e_noise = sums + 3 * n;
+#pragma omp simd
+  for (Index i = 0; i < n; ++i) {
+    const double g = a * grad[i];
+    const double e = a * noise[i];
+    g_sum[i] += g;
+    g_noise[i] = madd(g, noise[i], g_noise[i]);
+    e_sum[i] += e;
+    e_noise[i] = madd(e, noise[i], e_noise[i]);
+  }
+}
+
+void blend(Index n, double rate, double trusted, double known, const double* g, const double* x, double* mean,
+           double* covariance, double* variance, double* out) {
+#pragma omp simd
+  for (Index i = 0; i < n; ++i) {
+    const bool usable = variance[i] > 0.0;
+    const double ratio = -covariance[i] / (usable ? variance[i] : 1.0);
+    const double c = usable ? trusted * ratio : 0.0;
+    out[i] += madd(c, x[i], g[i]);
+    const double deviation = known * (g[i] - mean[i]);
+    covariance[i] = madd(rate, madd(deviation, x[i], -covariance[i]), covariance[i]);
+    variance[i] = madd(rate, madd(x[i], x[i], -variance[i]), variance[i]);
+    mean[i] = madd(rate, g[i] - mean[i], mean[i]);
+  }
+}
+
 }  // namespace
 }  // namespace klqp

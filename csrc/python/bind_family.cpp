@@ -31,20 +31,18 @@ class Member {
     return z;
   }
 
-  Array sample(std::uint64_t seed, std::uint32_t stream, std::uint32_t first_draw, Index n) const {
-    Array noise = klqp::new_matrix(n, noise_dim());
+  Array noise(std::uint64_t seed, std::uint32_t stream, std::uint32_t first_draw, Index n) const {
+    Array eps = klqp::new_matrix(n, noise_dim());
     klqp::Team serial(1);
-    klqp::fill_normals(seed, static_cast<klqp::Stream>(stream), 0, first_draw, klqp::matrix_of(noise), serial);
-    return transform(noise);
+    klqp::fill_normals(seed, static_cast<klqp::Stream>(stream), 0, first_draw, klqp::matrix_of(eps), serial);
+    return eps;
   }
 
-  Array log_density(const Array& z) const {
-    const Array e = standardise(z);
-    Array logq = klqp::new_vector(e.shape(0));
-    klqp::Team serial(1);
-    family_->log_density(klqp::view_matrix(e, noise_dim(), "e"), klqp::span_of(logq), serial);
-    return logq;
-  }
+  Array log_density(const Array& z) const { return log_density_at(standardise(z)); }
+
+  // log q at the draws of `noise`. Unlike log_density(transform(noise)) it does not have to solve for the noise, so
+  // that it is accurate for ill-conditioned members too.
+  Array log_density_of_noise(const Array& noise) const { return log_density_at(standardise_noise(noise)); }
 
   Array standardise(const Array& z) const {
     const auto points = klqp::view_matrix(z, dim(), "z");
@@ -116,6 +114,13 @@ class Member {
   }
 
  private:
+  Array log_density_at(const Array& e) const {
+    Array logq = klqp::new_vector(e.shape(0));
+    klqp::Team serial(1);
+    family_->log_density(klqp::view_matrix(e, noise_dim(), "e"), klqp::span_of(logq), serial);
+    return logq;
+  }
+
   Array zeros() const {
     Array out = klqp::new_vector(family_->n_params());
     std::fill_n(out.mutable_data(), out.size(), 0.0);
@@ -176,8 +181,9 @@ void bind_family(py::module_& module) {
   py::class_<Member>(module, "Member")
       .def(py::init<const FamilySpec&, const Array&>(), py::arg("spec"), py::arg("params"))
       .def("transform", &Member::transform, py::arg("noise"))
-      .def("sample", &Member::sample, py::arg("seed"), py::arg("stream"), py::arg("first_draw"), py::arg("n"))
+      .def("noise", &Member::noise, py::arg("seed"), py::arg("stream"), py::arg("first_draw"), py::arg("n"))
       .def("log_density", &Member::log_density, py::arg("z"))
+      .def("log_density_of_noise", &Member::log_density_of_noise, py::arg("noise"))
       .def("standardise", &Member::standardise, py::arg("z"))
       .def("standardise_noise", &Member::standardise_noise, py::arg("noise"))
       .def("precision_times", &Member::precision_times, py::arg("z"))

@@ -40,8 +40,8 @@ const KernelTable& find_table(const std::string& name) {
   for (const KernelTable* table : klqp::available_kernels()) {
     if (name == table->name) return *table;
   }
-  throw py::value_error(
-      "expected the name of a kernel table this machine runs, one of kernels.tables(), got '" + name + "'");
+  throw py::value_error("expected the name of a kernel table this machine runs, one of kernels.tables(), got '" + name +
+                        "'");
 }
 
 Elementwise find_function(std::string_view name) {
@@ -52,8 +52,7 @@ Elementwise find_function(std::string_view name) {
 }
 
 Index checked_size(const Array& x) {
-  if (x.ndim() != 1)
-    throw py::value_error("expected a vector, got " + std::to_string(x.ndim()) + " dimensions");
+  if (x.ndim() != 1) throw py::value_error("expected a vector, got " + std::to_string(x.ndim()) + " dimensions");
   return x.size();
 }
 
@@ -77,8 +76,8 @@ Array evaluate(const std::string& table, const std::string& function, const Arra
 using Noise = void (*KernelTable::*)(klqp::NoiseKey, Index, Index, double*);
 
 template <Noise member>
-Array noise(const std::string& table, std::uint64_t seed, std::uint32_t stream, std::uint32_t step,
-            std::uint32_t draw, Index first_block, Index n) {
+Array noise(const std::string& table, std::uint64_t seed, std::uint32_t stream, std::uint32_t step, std::uint32_t draw,
+            Index first_block, Index n) {
   if (n < 0) throw py::value_error("expected n >= 0, got " + std::to_string(n));
   Array out(n);
   (find_table(table).*member)({seed, stream, step, draw}, first_block, n, out.mutable_data());
@@ -92,9 +91,7 @@ std::array<std::uint32_t, 4> philox(const std::string& table, std::array<std::ui
   return out;
 }
 
-double sum(const std::string& table, const Array& x) {
-  return find_table(table).sum(checked_size(x), x.data());
-}
+double sum(const std::string& table, const Array& x) { return find_table(table).sum(checked_size(x), x.data()); }
 
 double dot(const std::string& table, const Array& x, const Array& y) {
   return find_table(table).dot(common_size(x, y), x.data(), y.data());
@@ -127,8 +124,8 @@ Array affine(const std::string& table, const Array& loc, const Array& spread, co
   return out;
 }
 
-py::tuple location_scale_pullback(const std::string& table, const Array& cot, const Array& draw_noise,
-                                  const Array& loc, const Array& spread) {
+py::tuple location_scale_pullback(const std::string& table, const Array& cot, const Array& draw_noise, const Array& loc,
+                                  const Array& spread) {
   const Index n = common_size(cot, draw_noise, loc, spread);
   Array new_loc = copy_of(loc), new_spread = copy_of(spread);
   find_table(table).location_scale_pullback(n, cot.data(), draw_noise.data(), new_loc.mutable_data(),
@@ -136,8 +133,8 @@ py::tuple location_scale_pullback(const std::string& table, const Array& cot, co
   return py::make_tuple(new_loc, new_spread);
 }
 
-py::tuple adam(const std::string& table, const Array& grad, double beta1, double beta2, double epsilon,
-               double step, double correction, const Array& m, const Array& v, const Array& params) {
+py::tuple adam(const std::string& table, const Array& grad, double beta1, double beta2, double epsilon, double step,
+               double correction, const Array& m, const Array& v, const Array& params) {
   const Index n = common_size(grad, m, v, params);
   Array new_m = copy_of(m), new_v = copy_of(v), new_params = copy_of(params);
   find_table(table).adam(n, grad.data(), beta1, beta2, epsilon, step, correction, new_m.mutable_data(),
@@ -147,8 +144,8 @@ py::tuple adam(const std::string& table, const Array& grad, double beta1, double
 
 template <typename Function>
 void def_noise(py::module_& m, const char* name, Function function) {
-  m.def(name, function, py::arg("table"), py::arg("seed"), py::arg("stream"), py::arg("step"),
-        py::arg("draw"), py::arg("first_block"), py::arg("n"));
+  m.def(name, function, py::arg("table"), py::arg("seed"), py::arg("stream"), py::arg("step"), py::arg("draw"),
+        py::arg("first_block"), py::arg("n"));
 }
 
 }  // namespace
@@ -172,12 +169,10 @@ void bind_kernels(py::module_& module) {
   m.def("dot", dot, py::arg("table"), py::arg("x"), py::arg("y"));
   m.def("scale", scale, py::arg("table"), py::arg("a"), py::arg("x"));
   m.def("axpy", axpy, py::arg("table"), py::arg("a"), py::arg("x"), py::arg("y"));
-  m.def("multiply_add", multiply_add, py::arg("table"), py::arg("a"), py::arg("x"), py::arg("y"),
-        py::arg("start"));
+  m.def("multiply_add", multiply_add, py::arg("table"), py::arg("a"), py::arg("x"), py::arg("y"), py::arg("start"));
   m.def("affine", affine, py::arg("table"), py::arg("loc"), py::arg("scale"), py::arg("x"));
-  m.def("location_scale_pullback", location_scale_pullback, py::arg("table"), py::arg("cot"),
-        py::arg("noise"), py::arg("loc"), py::arg("scale"));
-  m.def("adam", adam, py::arg("table"), py::arg("grad"), py::arg("beta1"), py::arg("beta2"),
-        py::arg("epsilon"), py::arg("step"), py::arg("correction"), py::arg("m"), py::arg("v"),
-        py::arg("params"));
+  m.def("location_scale_pullback", location_scale_pullback, py::arg("table"), py::arg("cot"), py::arg("noise"),
+        py::arg("loc"), py::arg("scale"));
+  m.def("adam", adam, py::arg("table"), py::arg("grad"), py::arg("beta1"), py::arg("beta2"), py::arg("epsilon"),
+        py::arg("step"), py::arg("correction"), py::arg("m"), py::arg("v"), py::arg("params"));
 }

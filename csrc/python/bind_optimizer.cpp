@@ -38,7 +38,6 @@ void bind_optimizer(py::module_& module) {
              return spec;
            }),
            py::arg("name"), py::arg("options"));
-  module.def("optimizer_path", optimizer_path, py::arg("spec"), py::arg("start"), py::arg("grads"),
-             py::arg("rates"));
+  module.def("optimizer_path", optimizer_path, py::arg("spec"), py::arg("start"), py::arg("grads"), py::arg("rates"));
   module.attr("OPTIMIZERS") = klqp::row_names(klqp::kOptimizers);
 }

@@ -74,16 +74,16 @@ std::function<void()> make_observer(const py::object& observer) {
 }
 
 std::string until(klqp::Run& run, const Array& learning_rates, const std::vector<RuleSpec>& rules,
-                  const py::object& observer) {
+                  const py::object& observer, double elapsed) {
   const klqp::StopRules stop = make_rules(rules);
   const auto watch = make_observer(observer);
   const klqp::ConstSpan rates{learning_rates.data(), static_cast<std::size_t>(learning_rates.size())};
   // Invariant: from here on nothing touches Python objects but the target and the observer, which take the GIL.
   if (run.target().native() || run.work_per_step() >= kWorkWithoutGil) {
     py::gil_scoped_release release;
-    return run.until(rates, stop, watch);
+    return run.until(rates, stop, watch, elapsed);
   }
-  return run.until(rates, stop, watch);
+  return run.until(rates, stop, watch, elapsed);
 }
 
 // The noise of a step as an array (n_draws, dim).
@@ -153,16 +153,17 @@ void bind_run(py::module_& module) {
   py::class_<klqp::Run>(module, "Run")
       .def(py::init(&make_run), py::arg("family"), py::arg("target"), py::arg("noise"), py::arg("estimator"),
            py::arg("optimizer"), py::arg("config"), py::arg("params"))
-      .def("until", until, py::arg("learning_rates"), py::arg("rules"), py::arg("observer"))
+      .def("until", until, py::arg("learning_rates"), py::arg("rules"), py::arg("observer"), py::arg("elapsed") = 0.0)
       .def("begin", &klqp::Run::begin)
       .def("reset", &klqp::Run::reset)
-      .def("gradient",
-           [](klqp::Run& run, std::uint32_t step) {
-             Array grad = klqp::new_vector(static_cast<Index>(run.params().size()));
-             const double elbo = run.gradient(step, klqp::span_of(grad));
-             return py::make_tuple(elbo, grad);
-           },
-           py::arg("step"))
+      .def(
+          "gradient",
+          [](klqp::Run& run, std::uint32_t step) {
+            Array grad = klqp::new_vector(static_cast<Index>(run.params().size()));
+            const double elbo = run.gradient(step, klqp::span_of(grad));
+            return py::make_tuple(elbo, grad);
+          },
+          py::arg("step"))
       .def("snapshot", snapshot)
       .def("restore", restore, py::arg("state"))
       .def_property_readonly("step_count", &klqp::Run::step_count)

@@ -19,9 +19,7 @@ inline Array new_matrix(Index rows, Index cols) {
   return Array({static_cast<pybind11::ssize_t>(rows), static_cast<pybind11::ssize_t>(cols)});
 }
 
-inline Span span_of(Array& array) {
-  return {array.mutable_data(), static_cast<std::size_t>(array.size())};
-}
+inline Span span_of(Array& array) { return {array.mutable_data(), static_cast<std::size_t>(array.size())}; }
 
 inline ConstSpan view_vector(const Array& array, Index n, const char* what) {
   if (array.ndim() != 1 || array.shape(0) != n) {

@@ -54,8 +54,7 @@ py::object PythonTarget::argument() const {
 py::object PythonTarget::checked(py::object value, const std::vector<py::ssize_t>& shape, const char* what) {
   if (py::isinstance<py::array>(value)) {
     const auto array = py::reinterpret_borrow<py::array>(value);
-    const bool plain = array.dtype().is(py::dtype::of<double>()) &&
-                       (array.flags() & py::array::c_style) != 0 &&
+    const bool plain = array.dtype().is(py::dtype::of<double>()) && (array.flags() & py::array::c_style) != 0 &&
                        array.ndim() == static_cast<py::ssize_t>(shape.size()) &&
                        std::equal(shape.begin(), shape.end(), array.shape());
     if (plain) return value;
@@ -86,7 +85,8 @@ PythonTarget::Result PythonTarget::call(bool needs_gradient) {
     shape.insert(shape.end(), shape_.begin(), shape_.end());
     py::object grad = tuple[1];
     // A gradient for each argument that has a draw axis may come in a tuple; here there is one such argument.
-    if (PyTuple_Check(grad.ptr()) && PyTuple_GET_SIZE(grad.ptr()) == 1) grad = py::reinterpret_borrow<py::tuple>(grad)[0];
+    if (PyTuple_Check(grad.ptr()) && PyTuple_GET_SIZE(grad.ptr()) == 1)
+      grad = py::reinterpret_borrow<py::tuple>(grad)[0];
     result.grad = checked(grad, shape, "grad");
   }
   return result;
@@ -94,8 +94,7 @@ PythonTarget::Result PythonTarget::call(bool needs_gradient) {
 
 bool PythonTarget::is_primed() const noexcept {
   const auto size = static_cast<std::size_t>(n_ * dim_);
-  return primed_.logp && primed_z_.size() == size &&
-         std::memcmp(primed_z_.data(), z_data_, size * sizeof(double)) == 0;
+  return primed_.logp && primed_z_.size() == size && std::memcmp(primed_z_.data(), z_data_, size * sizeof(double)) == 0;
 }
 
 Evaluation PythonTarget::evaluate(Order order, Team&) {
@@ -118,6 +117,10 @@ bool PythonTarget::prime(py::array_t<double, py::array::c_style> z) {
   std::copy_n(z.data(), here.size(), here.data);
   primed_z_.assign(here.data, here.data + here.size());
   primed_ = call(false);
+  // The function may be called for something else before the step, and may write to the same arrays again.
+  for (py::object* array : {&primed_.logp, &primed_.grad}) {
+    if (*array) *array = array->attr("copy")();
+  }
   return static_cast<bool>(primed_.grad);
 }
 

@@ -35,5 +35,4 @@ inline int summary() {
 }  // namespace klqp_test
 
 #define CHECK(condition) klqp_test::record(static_cast<bool>(condition), __FILE__, __LINE__, #condition)
-#define CHECK_CLOSE(a, b, tolerance) \
-  klqp_test::record_close(a, b, tolerance, __FILE__, __LINE__, #a " close to " #b)
+#define CHECK_CLOSE(a, b, tolerance) klqp_test::record_close(a, b, tolerance, __FILE__, __LINE__, #a " close to " #b)

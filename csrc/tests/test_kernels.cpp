@@ -33,8 +33,7 @@ double at(const KernelTable& table, Elementwise function, double x) {
 
 // Values of every size and sign, deterministic.
 std::vector<double> wild_values(std::size_t n) {
-  std::vector<double> x = {0.0,   -0.0, 1.0,    -1.0,    2.0,    0.5,   kInf,
-                           -kInf, kNaN, 5e-324, -5e-324, 1e-310, 1e308, -1e308};
+  std::vector<double> x = {0.0, -0.0, 1.0, -1.0, 2.0, 0.5, kInf, -kInf, kNaN, 5e-324, -5e-324, 1e-310, 1e308, -1e308};
   std::uint64_t state = 1;
   while (x.size() < n) {
     state = state * 6364136223846793005u + 1442695040888963407u;
@@ -51,12 +50,11 @@ void test_philox(const KernelTable& table) {
     std::uint32_t counter[4], key[2], out[4];
   };
   constexpr std::uint32_t ones = 0xFFFFFFFFu;
-  const Case cases[] = {
-      {{0, 0, 0, 0}, {0, 0}, {0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}},
-      {{ones, ones, ones, ones}, {ones, ones}, {0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}},
-      {{0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344},
-       {0xa4093822, 0x299f31d0},
-       {0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}}};
+  const Case cases[] = {{{0, 0, 0, 0}, {0, 0}, {0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}},
+                        {{ones, ones, ones, ones}, {ones, ones}, {0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}},
+                        {{0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344},
+                         {0xa4093822, 0x299f31d0},
+                         {0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}}};
   for (const Case& c : cases) {
     std::uint32_t out[4];
     table.philox(c.counter, c.key, out);
@@ -72,8 +70,7 @@ void test_uniforms_against_philox(const KernelTable& table) {
   table.uniforms(key, first, n, u.data());
   bool equal = true;
   for (Index i = 0; i < n; ++i) {
-    const std::uint32_t counter[4] = {static_cast<std::uint32_t>(first + i / 2), key.draw, key.step,
-                                      key.stream};
+    const std::uint32_t counter[4] = {static_cast<std::uint32_t>(first + i / 2), key.draw, key.step, key.stream};
     const std::uint32_t seed[2] = {0x76543210, 0xFEDCBA98};
     std::uint32_t w[4];
     table.philox(counter, seed, w);

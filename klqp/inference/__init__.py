@@ -1,0 +1,1 @@
+"""Inference: the objects a fit is run with."""

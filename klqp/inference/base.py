@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 import warnings
 from collections.abc import Mapping
 from typing import Any, ClassVar, Unpack
@@ -57,6 +58,8 @@ class Inference:
         rank: int | None = None,
     ) -> None:
         self._latent, self._family = read_latent_vars(latent_vars, q, rank)
+        if data is not None and not isinstance(data, Mapping):
+            raise TypeError(f"data must be a dict by random variable, not {type(data).__name__}")
         for key in data or {}:
             name = getattr(key, "name", repr(key))
             raise ValueError(f"data has the key {name!r}, which no latent variable of this inference depends on")
@@ -119,7 +122,7 @@ class VariationalInference(Inference):
     def print_progress(self, info: Mapping[str, Any]) -> None:
         """Show the step and loss of `info`, what `update` returned, in the progress bar."""
         s = self._require_engine().settings
-        self._progress.start(s.n_iter, s.n_print or 0, s.progress)
+        self._progress.start(s.n_iter, s.n_print, s.progress)
         self._progress.show(int(info["t"]) - self._cycle[0], float(info["loss"]))
 
     def finalize(self) -> None:
@@ -135,7 +138,7 @@ class VariationalInference(Inference):
         ----------
         restart : bool, default False
             Forget the q of an earlier run and start anew.
-        n_iter : int, default 1000
+        n_iter : int, default 5000
             Steps of this run; the learning rate's schedule spans them.
         n_samples : int, default 10
             Draws a step, S.
@@ -143,8 +146,8 @@ class VariationalInference(Inference):
             `klqp.Steps`, `klqp.TimeLimit`, `klqp.Plateau`, joined by ``|``; stops before `n_iter`.
         optimizer : str or Optimizer, optional
             See `klqp.optimizers`; default ``Adam()``.
-        entropy : {"auto", "sticking", "closed_form", "monte_carlo", "adaptive", "proximal"}
-            Treatment of the entropy, docs/maths.md section 3. "auto" is "sticking" for reparameterised gradients
+        entropy : {"auto", "adaptive", "sticking", "closed_form", "monte_carlo", "proximal"}
+            Treatment of the entropy, docs/maths.md section 3. "auto" is "adaptive" for reparameterised gradients
             and "monte_carlo" for score-function gradients.
         gradient : {"auto", "reparameterised", "score"}
             "auto" takes reparameterised gradients when the log density gives gradients.
@@ -152,7 +155,7 @@ class VariationalInference(Inference):
             Control variate of score-function gradients.
         draws : {"mc", "antithetic", "sobol"}, default "mc"
             Kind of base draws.
-        init_loc, init_scale : float or array of the latent variable's shape, default 0.0 and 1.0
+        init_loc, init_scale : float or array of the latent variable's shape, default 0.0 and 0.1
             Location and standard deviations of the q to start from.
         seed : int, SeedSequence, Generator or None
             Same seed, same bits, for any number of threads.
@@ -188,11 +191,13 @@ class VariationalInference(Inference):
         engine = self._require_engine()
         settings, run = engine.settings, engine.run
         rules = settings.stop.specs() if settings.stop is not None else []
-        self._progress.start(settings.n_iter, settings.n_print or 0, settings.progress)
-        self.stop_reason = "steps"
+        self._progress.start(settings.n_iter, settings.n_print, settings.progress)
+        self.stop_reason, started, met = None, time.monotonic(), ""
         try:
-            while self.stop_reason == "steps" and (left := self._steps_left()) > 0:
-                self.stop_reason = run.until(self._rates(min(left, _CHUNK)), rules, self._observe)
+            while not met and (left := self._steps_left()) > 0:
+                elapsed = time.monotonic() - started
+                met = run.until(self._rates(min(left, _CHUNK)), rules, self._observe, elapsed)
+            self.stop_reason = met or "steps"
         except KeyboardInterrupt:
             self.stop_reason = "interrupted"
             done = settings.n_iter - self._steps_left()
@@ -301,7 +306,8 @@ class VariationalInference(Inference):
     def _prepare(self, options: Mapping[str, Any], earlier: Engine | None) -> None:
         """Build the run for `options`, going on from an `earlier` one if there is one."""
         settings = Settings.read(options, self._latent.shape)
-        engine = Engine(self._latent, self._family, settings, self._demand)
+        known = earlier.gives_gradient if earlier is not None else None
+        engine = Engine(self._latent, self._family, settings, self._demand, gives_gradient=known)
         if earlier is not None:
             engine.adopt(earlier)
         engine.run.begin()
@@ -319,7 +325,7 @@ class VariationalInference(Inference):
     def _rates(self, n: int) -> Float64:
         """Learning rates of the next `n` steps."""
         engine = self._require_engine()
-        rule, (first, n_iter) = engine.settings.rule, self._cycle
+        rule, (first, n_iter) = engine.settings.optimizer, self._cycle
         at = engine.run.step_count - first
         return rule.learning_rate * factors(as_schedule(rule.schedule), at, n, n_iter)
 

@@ -32,8 +32,11 @@ class Engine:
     demand : Demand
         What a named class forces.
     choice : EstimatorChoice, optional
-        The estimator; without it the log density is called once, with the first step's draws, to choose. The first
-        step does not repeat that call.
+        The estimator, where it was chosen before.
+    gives_gradient : bool, optional
+        Whether the log density gives gradients, where that is known; where it is not and the estimator is to be
+        chosen, the log density is called once, with the first step's draws. The first step does not repeat that
+        call.
     """
 
     def __init__(
@@ -43,12 +46,16 @@ class Engine:
         settings: Settings,
         demand: Demand,
         choice: EstimatorChoice | None = None,
+        gives_gradient: bool | None = None,
     ) -> None:
         self.settings = settings
         self._spec = family.spec(latent.size)
         self._target = make_target(latent.fn, latent.shape, settings.dtype)
         self._start = self._spec.start(settings.init_loc, settings.init_scale, settings.key)
-        self.choice = choice or choose_estimator(settings, demand, self._gives_gradient())
+        self.gives_gradient = gives_gradient
+        if choice is None and gives_gradient is None:
+            self.gives_gradient = self._ask_for_gradient()
+        self.choice = choice or choose_estimator(settings, demand, bool(self.gives_gradient))
         self.run = self._make_run()
 
     def fingerprint(self) -> str:
@@ -57,7 +64,7 @@ class Engine:
         return (
             f"{self._spec.name} dim={self._spec.dim} rank={self._spec.rank} scale={self._spec.scale} "
             f"gradient={self.choice.gradient} entropy={self.choice.entropy} baseline={self.choice.baseline} "
-            f"draws={s.draws} n_samples={s.n_samples} seed={s.key} optimizer={s.rule!r}"
+            f"draws={s.draws} n_samples={s.n_samples} seed={s.key} optimizer={s.optimizer!r}"
         )
 
     def adopt(self, earlier: Engine) -> None:
@@ -71,7 +78,7 @@ class Engine:
             old = {name: values for name, values in old.items() if name.startswith(kept)}
         self.run.restore(new | old)
 
-    def _gives_gradient(self) -> bool:
+    def _ask_for_gradient(self) -> bool:
         if not isinstance(self._target, _core.PythonTarget):
             return True
         noise = self._noise(n_groups=1).fill(0, self._spec.noise_dim)
@@ -88,7 +95,7 @@ class Engine:
         return _core.Noise(s.draws, s.n_samples, dim, s.key, n_groups, table)
 
     def _make_run(self) -> _core.Run:
-        rule, inf = self.settings.rule, math.inf
+        rule, inf = self.settings.optimizer, math.inf
         config = _core.RunConfig(
             clip_value=inf if rule.clip_value is None else rule.clip_value,
             clip_norm=inf if rule.clip_norm is None else rule.clip_norm,

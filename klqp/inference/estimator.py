@@ -10,7 +10,7 @@ from klqp.inference.settings import Settings
 __all__ = ["Demand", "EstimatorChoice", "choose_estimator"]
 
 _ENTROPIES = {
-    "reparameterised": ("sticking", "closed_form", "monte_carlo", "adaptive", "proximal"),
+    "reparameterised": ("adaptive", "sticking", "closed_form", "monte_carlo", "proximal"),
     "score": ("monte_carlo", "closed_form"),
 }
 _WORDS = {

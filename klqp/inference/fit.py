@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Unpack
 
+from klqp._checks import positive_int
 from klqp.families import Family
 from klqp.inference.klqp import KLqp
 from klqp.inference.settings import RunOptions
@@ -13,7 +14,12 @@ __all__ = ["fit"]
 
 
 def fit(
-    log_density: Any, dim: int, *, q: str | Family = "mean_field", rank: int | None = None, **options: Unpack[RunOptions]
+    log_density: Any,
+    dim: int,
+    *,
+    q: str | Family = "mean_field",
+    rank: int | None = None,
+    **options: Unpack[RunOptions],
 ) -> KLqp:
     """Fit a Normal approximation to a log density on R^dim.
 
@@ -45,13 +51,7 @@ def fit(
     >>> inference.posterior["z"].mean().round(2)
     array([3., 3.])
     """
-    z = LogDensity(log_density, shape=_check_dim(dim))
+    z = LogDensity(log_density, shape=positive_int("dim", dim))
     inference = KLqp([z], q=q, rank=rank)
     inference.run(**options)
     return inference
-
-
-def _check_dim(dim: Any) -> int:
-    if isinstance(dim, bool) or not hasattr(dim, "__index__") or dim.__index__() < 1:
-        raise ValueError(f"dim must be a positive integer, not {dim!r}")
-    return int(dim.__index__())

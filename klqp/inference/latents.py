@@ -11,9 +11,7 @@ from klqp.model.random_variable import LogDensity, RandomVariable
 LatentVars: TypeAlias = "Mapping[Any, Family] | Iterable[RandomVariable] | None"
 
 
-def read_latent_vars(
-    latent_vars: LatentVars, q: str | Family | None, rank: int | None
-) -> tuple[LogDensity, Family]:
+def read_latent_vars(latent_vars: LatentVars, q: str | Family | None, rank: int | None) -> tuple[LogDensity, Family]:
     """Return the latent variable and its family.
 
     Raises
@@ -34,6 +32,8 @@ def read_latent_vars(
         return latent, as_family(next(iter(latent_vars.values())), (latent,))
     if isinstance(latent_vars, RandomVariable):
         raise TypeError("latent_vars must be a list or a dict: write [z]")
+    if latent_vars is not None and not isinstance(latent_vars, Iterable):
+        raise TypeError(f"latent_vars must be a list or a dict, not {type(latent_vars).__name__}")
     latent = _only(list(latent_vars or ()))
     return latent, as_family("mean_field" if q is None else q, (latent,), rank)
 
@@ -46,4 +46,5 @@ def _only(latents: list[Any]) -> LogDensity:
         raise ValueError(
             f"there must be one latent variable, not {len(latents)}: write the joint log density of several as one"
         )
-    return latents[0]
+    latent: LogDensity = latents[0]
+    return latent

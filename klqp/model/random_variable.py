@@ -6,11 +6,14 @@ import math
 import pickle
 from typing import Any
 
+from klqp._checks import positive_int
+from klqp.native import capsule_of
+
 __all__ = ["LogDensity", "RandomVariable"]
 
 
 class RandomVariable:
-    """A named quantity with a shape; compared by identity.
+    """A named quantity with a shape; compared by identity, so that copies are the variable itself.
 
     Attributes
     ----------
@@ -30,6 +33,12 @@ class RandomVariable:
     def size(self) -> int:
         """Number of coordinates of one value."""
         return math.prod(self.shape)
+
+    def __copy__(self) -> RandomVariable:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> RandomVariable:
+        return self
 
     def __repr__(self) -> str:
         return f"<klqp.{type(self).__name__} {self.name!r} shape={self.shape}>"
@@ -57,10 +66,8 @@ class LogDensity(RandomVariable):
         If `fn` is not callable, or shape or support are not as above.
     """
 
-    def __init__(
-        self, fn: Any, *, shape: int | tuple[int, ...], support: str = "real", name: str = "z"
-    ) -> None:
-        if not callable(fn) and not hasattr(fn, "__klqp_logdensity__") and isinstance(fn, (str, int, float, list)):
+    def __init__(self, fn: Any, *, shape: int | tuple[int, ...], support: str = "real", name: str = "z") -> None:
+        if capsule_of(fn) is None and not callable(fn):
             raise TypeError(f"the log density must be callable or a native function, not {type(fn).__name__}")
         if support != "real":
             raise ValueError(
@@ -100,7 +107,4 @@ def _can_be_pickled(value: Any) -> bool:
 
 def _as_shape(shape: Any) -> tuple[int, ...]:
     sizes = shape if isinstance(shape, tuple) else (shape,)
-    for n in sizes:
-        if isinstance(n, bool) or not hasattr(n, "__index__") or n.__index__() < 1:
-            raise ValueError(f"shape must be a positive integer or a tuple of them, not {shape!r}")
-    return tuple(n.__index__() for n in sizes)
+    return tuple(positive_int("each size in shape", n) for n in sizes)

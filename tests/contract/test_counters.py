@@ -42,9 +42,7 @@ def test_kernels_follow_the_document(reference, table, seed, stream, step, draw,
     """Uniforms bit by bit; normals to 1e-12 (NumPy multiplies the angle by a rounded 2 pi)."""
     args = (seed, stream, step, draw, first_block, n)
     np.testing.assert_array_equal(kernels.uniforms(table, *args), reference["uniforms"](*args))
-    np.testing.assert_allclose(
-        kernels.normals(table, *args), reference["normals"](*args), rtol=0, atol=1e-12
-    )
+    np.testing.assert_allclose(kernels.normals(table, *args), reference["normals"](*args), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("table", kernels.tables())

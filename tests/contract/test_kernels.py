@@ -21,12 +21,12 @@ ULP = {
     "exp": 1,
     "log": 1,
     "log1p": 1,
-    "expm1": 1,
+    "expm1": 2,
     "sigmoid": 2,
     "softplus": 2,
     "norm_ppf": 8,
     "lgamma": 10,
-    "digamma": 10,
+    "digamma": 5,
 }
 
 SCIPY = {
@@ -89,14 +89,10 @@ def strata(function):
 
     tiny = log_uniform(1e-300, 1e-3)
     if function in ("exp", "sigmoid", "softplus", "expm1"):
-        return np.concatenate(
-            [tiny, -tiny, rng.uniform(-3, 3, 120), rng.uniform(-708, 709, 120), [-708.3, 709.7]]
-        )
+        return np.concatenate([tiny, -tiny, rng.uniform(-3, 3, 120), rng.uniform(-708, 709, 120), [-708.3, 709.7]])
     if function == "log":
         near = log_uniform(1e-15, 0.5)
-        return np.concatenate(
-            [log_uniform(1e-300, 1e300, 120), 1 + near, 1 - near, [5e-324, 1e-310, 1.7e308]]
-        )
+        return np.concatenate([log_uniform(1e-300, 1e300, 120), 1 + near, 1 - near, [5e-324, 1e-310, 1.7e308]])
     if function == "log1p":
         return np.concatenate(
             [
@@ -109,9 +105,7 @@ def strata(function):
         )
     if function == "norm_ppf":
         edge = log_uniform(1e-16, 0.1)
-        return np.concatenate(
-            [log_uniform(1e-300, 0.1, 120), 1 - edge, rng.uniform(0.05, 0.95, 120), 0.5 + edge]
-        )
+        return np.concatenate([log_uniform(1e-300, 0.1, 120), 1 - edge, rng.uniform(0.05, 0.95, 120), 0.5 + edge])
     return np.concatenate(
         [
             log_uniform(1e-300, 1),
@@ -181,8 +175,9 @@ def test_any_double(table, function, x):
     with np.errstate(all="ignore"):
         expected = SCIPY[function](x)
     y = kernels.evaluate(table, function, x)
-    # SciPy's gammaln overflows a little early.
-    usual = np.abs(x) < 1e300 if function == "lgamma" else np.full(x.shape, True)
+    usual = np.full(x.shape, True)
+    if function == "lgamma":  # SciPy's own goes to infinity a little early at both ends
+        usual = (x == 0) | ((np.abs(x) > 1e-300) & (np.abs(x) < 1e300)) | ~np.isfinite(x)
     np.testing.assert_array_equal(np.isnan(y)[usual], np.isnan(expected)[usual])
     np.testing.assert_array_equal(np.isposinf(y)[usual], np.isposinf(expected)[usual])
     np.testing.assert_array_equal(np.isneginf(y)[usual], np.isneginf(expected)[usual])
@@ -341,9 +336,7 @@ def test_normals_are_normal(table):
 def test_tails_of_normals(table, side):
     """The number of values beyond 3.5, and their conditional distribution."""
     cut = 3.5
-    z = side * np.concatenate(
-        [kernels.normals(table, 3, 0, 0, draw, 0, N_NOISE) for draw in range(8)]
-    )
+    z = side * np.concatenate([kernels.normals(table, 3, 0, 0, draw, 0, N_NOISE) for draw in range(8)])
     tail = z[z > cut]
     expected = z.size * stats.norm.sf(cut)
     assert abs(tail.size - expected) < 5 * np.sqrt(expected)
@@ -361,9 +354,7 @@ def test_noise_of_different_addresses_is_independent(table):
         for name in ("seed", "stream", "step", "draw")
         for change in (1, 1024)
     ]
-    others += [
-        np.roll(z, shift) for shift in (1, 2, 3, 64)
-    ]  # neighbouring coordinates, blocks and groups
+    others += [np.roll(z, shift) for shift in (1, 2, 3, 64)]  # neighbouring coordinates, blocks and groups
     for other in others:
         for f, variance in [(lambda v: v, 1), (lambda v: v**2 - 1, 2), (np.sign, 1)]:
             assert standard_errors(f(z) * f(other), 0, variance**2) < 5
@@ -434,9 +425,7 @@ def test_adam(table, data, t):
     v = m**2
     beta1, beta2, epsilon = 0.9, 0.999, 1e-8
     step, correction = 0.1 / (1 - beta1**t), 1 / (1 - beta2**t)
-    new_m, new_v, new_params = kernels.adam(
-        table, grad, beta1, beta2, epsilon, step, correction, m, v, params
-    )
+    new_m, new_v, new_params = kernels.adam(table, grad, beta1, beta2, epsilon, step, correction, m, v, params)
     expected_m = beta1 * m + (1 - beta1) * grad
     expected_v = beta2 * v + (1 - beta2) * grad**2
     assert np.all(np.abs(new_m - expected_m) <= 2 * EPS * (np.abs(m) + np.abs(grad)))
@@ -462,9 +451,7 @@ def test_vector_kernels_are_independent_of_the_place(table):
             *kernels.adam(table, a, 0.9, 0.999, 1e-8, 0.1, 1.5, b, c**2, d),
         ]
 
-    alone = [
-        np.concatenate(r) for r in zip(*(results(slice(i, i + 1)) for i in range(75)), strict=True)
-    ]
+    alone = [np.concatenate(r) for r in zip(*(results(slice(i, i + 1)) for i in range(75)), strict=True)]
     for offset in range(5):
         for n in range(1, 71):
             part = slice(offset, offset + n)

@@ -5,7 +5,7 @@
 // *past* steps, so that it is independent of this step's draws and the estimate stays unbiased.
 #pragma once
 
-#include "core/estimator/reparameterised.hpp"
+#include "core/estimator/estimator.hpp"
 
 namespace klqp {
 
@@ -18,11 +18,12 @@ class AdaptiveEntropy final : public Estimator {
 
   Estimate add_gradient(const Batch& batch, const Family& family, Span grad, Team& team) override {
     gradients(batch, family, team);
+    const double rate = std::max(1.0 - kDecay, 1.0 / (steps_ + 1.0));
+    const double trusted = steps_ < kWarmUp ? 0.0 : 1.0;
+    const double known = steps_ > 0.0 ? 1.0 : 0.0;  // whether there is a past mean
     team.for_range(static_cast<Index>(grad.size()), 4096, [&](Index begin, Index end) {
-      for (Index i = begin; i < end; ++i) {
-        grad[i] += cfe_[i] + coefficient(i) * x_[i];
-        learn(i);
-      }
+      kernels().blend(end - begin, rate, trusted, known, cfe_.data() + begin, x_.data() + begin, mean_.data() + begin,
+                      covariance_.data() + begin, variance_.data() + begin, grad.data() + begin);
     });
     steps_ += 1.0;
     return estimate_elbo(batch, family, false);
@@ -42,33 +43,14 @@ class AdaptiveEntropy final : public Estimator {
 
  private:
   static constexpr double kDecay = 0.98;  // forgets in about 50 steps, while q itself moves
-  static constexpr double kWarmUp = 20;   // steps with plain sticking the landing before the ratio is trusted
+  static constexpr double kWarmUp = 20;   // steps with the formula alone before the ratio is trusted
 
   void gradients(const Batch& batch, const Family& family, Team& team) {
-    weigh_gradients(batch, team);
     std::fill(cfe_.begin(), cfe_.end(), 0.0);
-    family.add_pullback(batch.noise, batch.scratch, cfe_, team);
-    family.add_entropy_gradient(1.0, cfe_);
-
-    std::fill_n(batch.scratch.data, batch.scratch.size(), 0.0);
     std::fill(x_.begin(), x_.end(), 0.0);
-    family.add_precision(batch.e, batch.weights, batch.scratch, team);
-    family.add_pullback(batch.noise, batch.scratch, x_, team);
+    family.add_pathwise(batch.e, batch.weights, batch.grad, batch.scratch, cfe_, x_, team);
+    family.add_entropy_gradient(1.0, cfe_);
     family.add_entropy_gradient(-1.0, x_);
-  }
-
-  double coefficient(Index i) const noexcept {
-    if (steps_ < kWarmUp || variance_[i] <= 0.0) return 1.0;
-    return -covariance_[i] / variance_[i];
-  }
-
-  void learn(Index i) noexcept {
-    const double rate = std::max(1.0 - kDecay, 1.0 / (steps_ + 1.0));
-    // The deviation is from the past mean: it must not know this step's draw of X.
-    const double deviation = steps_ > 0.0 ? cfe_[i] - mean_[i] : 0.0;
-    mean_[i] += rate * (cfe_[i] - mean_[i]);
-    covariance_[i] += rate * (deviation * x_[i] - covariance_[i]);
-    variance_[i] += rate * (x_[i] * x_[i] - variance_[i]);
   }
 
   std::vector<double> cfe_, x_;  // workspace

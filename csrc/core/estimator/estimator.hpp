@@ -29,21 +29,20 @@ inline Entropy parse_entropy(const std::string& name) {
   if (name == "sticking") return Entropy::sticking;
   if (name == "adaptive") return Entropy::adaptive;
   if (name == "proximal") return Entropy::proximal;
-  throw ConfigError(
-      "entropy must be 'monte_carlo', 'closed_form', 'sticking', 'adaptive' or 'proximal', not '" + name + "'");
+  throw ConfigError("entropy must be 'monte_carlo', 'closed_form', 'sticking', 'adaptive' or 'proximal', not '" + name +
+                    "'");
 }
 
 // One step's draws, after screening. S draws, n_accepted of them usable.
 struct Batch {
-  ConstMatrix noise;      // (S, E)
-  ConstMatrix e;          // (S, E) standardised draws
-  const double* logp;     // (S), finite where accepted
-  const double* grad;     // (S, D), finite where accepted; null when only values were asked for
-  ConstSpan logq;         // (S)
-  ConstSpan weights;      // (S), 1 / n_accepted for accepted draws, 0 for rejected ones
+  ConstMatrix e;       // (S, E) standardised noise of the draws
+  const double* logp;  // (S), finite where accepted
+  const double* grad;  // (S, D), finite where accepted; null when only values were asked for
+  ConstSpan logq;      // (S)
+  ConstSpan weights;   // (S), 1 / n_accepted for accepted draws, 0 for rejected ones
   Index n_accepted;
-  const Noise& draws;     // how draws are grouped
-  Matrix scratch;         // (S, D)
+  const Noise& draws;  // how draws are grouped
+  Matrix scratch;      // (S, D)
 };
 
 // What a step learnt about the ELBO.
@@ -54,27 +53,29 @@ struct Estimate {
   double entropy = 0.0;    // of q: its formula, or -mean log q
 };
 
-// Weighted mean of values over the accepted draws, and its standard error over independent groups.
-struct MeanAndError {
-  double mean = 0.0, std_error = 0.0;
-};
-
 template <class Value>
-MeanAndError mean_over_groups(const Batch& batch, const Value& value) {
-  const Index n_draws = batch.noise.rows, n_groups = batch.draws.n_groups();
+double weighted_mean(const Batch& batch, const Value& value) noexcept {
   double mean = 0.0;
-  for (Index s = 0; s < n_draws; ++s) {
+  for (Index s = 0; s < batch.e.rows; ++s) {
     if (batch.weights[s] > 0.0) mean += batch.weights[s] * value(s);
   }
-  if (n_groups < 2) return {mean, std::numeric_limits<double>::quiet_NaN()};
-  std::vector<double> deviation(static_cast<std::size_t>(n_groups));
-  for (Index s = 0; s < n_draws; ++s) {
+  return mean;
+}
+
+// Standard error of the weighted mean over independent groups of draws; NaN for a single group.
+template <class Value>
+double error_of_mean(const Batch& batch, double mean, const Value& value) {
+  const Index n_groups = batch.draws.n_groups();
+  if (n_groups < 2) return std::numeric_limits<double>::quiet_NaN();
+  thread_local std::vector<double> deviation;
+  deviation.assign(static_cast<std::size_t>(n_groups), 0.0);
+  for (Index s = 0; s < batch.e.rows; ++s) {
     if (batch.weights[s] > 0.0) deviation[batch.draws.group(s)] += batch.weights[s] * (value(s) - mean);
   }
   double squares = 0.0;
   for (const double d : deviation) squares += d * d;
   const auto groups = static_cast<double>(n_groups);
-  return {mean, std::sqrt(squares * groups / (groups - 1.0))};
+  return std::sqrt(squares * groups / (groups - 1.0));
 }
 
 class Estimator {
@@ -90,16 +91,15 @@ class Estimator {
   virtual void visit_state(StateVisitor&) {}
 };
 
-// The ELBO's value under either treatment of the entropy.
+// The ELBO's value with the entropy by its formula, or with -log q at the draws.
 inline Estimate estimate_elbo(const Batch& batch, const Family& family, bool closed_form) {
+  const auto integrand = [&](Index s) { return closed_form ? batch.logp[s] : batch.logp[s] - batch.logq[s]; };
+  const double mean = weighted_mean(batch, integrand);
   Estimate out;
-  const auto logp = [&](Index s) { return batch.logp[s]; };
-  const auto ratio = [&](Index s) { return batch.logp[s] - batch.logq[s]; };
-  out.log_p = mean_over_groups(batch, logp).mean;
-  const MeanAndError elbo = closed_form ? mean_over_groups(batch, logp) : mean_over_groups(batch, ratio);
-  out.entropy = closed_form ? family.entropy() : elbo.mean - out.log_p;
-  out.elbo = closed_form ? elbo.mean + out.entropy : elbo.mean;
-  out.std_error = elbo.std_error;
+  out.log_p = closed_form ? mean : weighted_mean(batch, [&](Index s) { return batch.logp[s]; });
+  out.entropy = closed_form ? family.entropy() : mean - out.log_p;
+  out.elbo = closed_form ? mean + out.entropy : mean;
+  out.std_error = error_of_mean(batch, mean, integrand);
   return out;
 }
 

@@ -26,8 +26,7 @@ inline std::unique_ptr<Estimator> make_reparameterised(const EstimatorConfig& co
   return std::make_unique<Reparameterised>(config.entropy);
 }
 
-inline std::unique_ptr<Estimator> make_score(const EstimatorConfig& config, const Family& family,
-                                             const Noise& draws) {
+inline std::unique_ptr<Estimator> make_score(const EstimatorConfig& config, const Family& family, const Noise& draws) {
   return std::make_unique<ScoreFunction>(config.entropy, config.baseline, draws, family.n_params());
 }
 

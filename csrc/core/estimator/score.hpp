@@ -22,14 +22,18 @@ inline Baseline parse_baseline(const std::string& name) {
 class ScoreFunction final : public Estimator {
  public:
   ScoreFunction(Entropy entropy, Baseline baseline, const Noise& draws, Index n_params)
-      : entropy_(entropy), baseline_(baseline), f_(static_cast<std::size_t>(draws.n_draws())), baselines_(f_), weights_(f_) {
+      : entropy_(entropy),
+        baseline_(baseline),
+        f_(static_cast<std::size_t>(draws.n_draws())),
+        baselines_(f_),
+        weights_(f_) {
     if (entropy != Entropy::monte_carlo && entropy != Entropy::closed_form) {
       throw ConfigError("score-function gradients take entropy 'monte_carlo' or 'closed_form'");
     }
     if (draws.n_groups() < 2) {
       throw ConfigError(
           "score-function gradients need a baseline from independent draws: n_samples of at least 2 "
-          "(4 with antithetic or Sobol draws), with one the estimate would always be 0");
+          "(4 with antithetic draws), with one the estimate would always be 0");
     }
     if (baseline == Baseline::optimal) scores_.resize(f_.size() * static_cast<std::size_t>(n_params));
   }
@@ -78,20 +82,20 @@ class ScoreFunction final : public Estimator {
   // With no accepted draw in another group the baseline is f_s itself, which drops the draw.
   void find_baselines(const Batch& batch) {
     sums_.clear(batch.draws.n_groups());
-    for (Index s = 0; s < batch.noise.rows; ++s) {
+    for (Index s = 0; s < batch.e.rows; ++s) {
       if (batch.weights[s] > 0.0) sums_.add(batch.draws.group(s), f_[s], 1.0);
     }
-    for (Index s = 0; s < batch.noise.rows; ++s) baselines_[s] = sums_.mean_outside(batch.draws.group(s), f_[s]);
+    for (Index s = 0; s < batch.e.rows; ++s) baselines_[s] = sums_.mean_outside(batch.draws.group(s), f_[s]);
   }
 
   void mean_baseline(const Batch& batch, const Family& family, Span grad, Team& team) {
-    for (Index s = 0; s < batch.noise.rows; ++s) weights_[s] = batch.weights[s] * (f_[s] - baselines_[s]);
+    for (Index s = 0; s < batch.e.rows; ++s) weights_[s] = batch.weights[s] * (f_[s] - baselines_[s]);
     family.add_score(batch.e, weights_, batch.scratch, grad, team);
   }
 
   void optimal_baseline(const Batch& batch, const Family& family, Span grad, Team& team) {
     const auto n_params = static_cast<Index>(grad.size());
-    const Matrix scores{scores_.data(), batch.noise.rows, n_params};
+    const Matrix scores{scores_.data(), batch.e.rows, n_params};
     std::fill(scores_.begin(), scores_.end(), 0.0);
     const double one[1] = {1.0};
     for (Index s = 0; s < scores.rows; ++s) {

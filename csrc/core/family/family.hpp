@@ -59,6 +59,22 @@ class Family {
   virtual void add_precision(ConstMatrix e, ConstSpan weights, Matrix cot, Team& team) const noexcept = 0;
   // grad (P) += sum_s (d T(noise_s) / d lambda)^T cot_s
   virtual void add_pullback(ConstMatrix noise, ConstMatrix cot, Span grad, Team& team) const noexcept = 0;
+  // The two parts of the pathwise gradient of E[log p - log q]:
+  //   energy (P) += sum_s weights_s pull(e_s, grad_s),  path (P) += sum_s weights_s pull(e_s, Sigma^-1 (z_s - mu))
+  // The pullbacks are taken at the standardised noise, the mean of the noise given z: unbiased, with less variance
+  // (maths.md 3). grad (S, D) is not read where the weight is 0. path may be empty, or be energy itself.
+  // scratch (S, D) is overwritten.
+  virtual void add_pathwise(ConstMatrix e, ConstSpan weights, const double* grad, Matrix scratch, Span energy,
+                            Span path, Team& team) const noexcept {
+    weigh(weights, grad, scratch, team);
+    const bool together = path.data() == energy.data();
+    if (together) add_precision(e, weights, scratch, team);
+    add_pullback(e, scratch, energy, team);
+    if (together || path.empty()) return;
+    std::fill_n(scratch.data, scratch.size(), 0.0);
+    add_precision(e, weights, scratch, team);
+    add_pullback(e, scratch, path, team);
+  }
   // grad (P) += weight * gradient of the entropy
   virtual void add_entropy_gradient(double weight, Span grad) const noexcept = 0;
   // log|Sigma| / 2
@@ -83,8 +99,7 @@ class Family {
 
   // e (S, E) -> logq (S)
   void log_density(ConstMatrix e, Span logq, Team& team) const noexcept {
-    const double constant =
-        -half_log_det() - 0.5 * static_cast<double>(dim()) * std::log(2.0 * std::numbers::pi);
+    const double constant = -half_log_det() - 0.5 * static_cast<double>(dim()) * std::log(2.0 * std::numbers::pi);
     team.for_range(e.rows, std::max<Index>(1, 4096 / e.cols), [&](Index begin, Index end) {
       for (Index s = begin; s < end; ++s) logq[s] = constant - 0.5 * kernels().dot(e.cols, e.row(s), e.row(s));
     });
@@ -104,6 +119,19 @@ class Family {
   FamilyConfig config_;
 
  private:
+  // scratch (S, D) = weights_s * grad_s
+  void weigh(ConstSpan weights, const double* grad, Matrix scratch, Team& team) const noexcept {
+    team.for_range(scratch.rows, std::max<Index>(1, 4096 / dim()), [&](Index begin, Index end) {
+      for (Index s = begin; s < end; ++s) {
+        if (weights[s] != 0.0) {
+          kernels().scale(dim(), weights[s], grad + s * dim(), scratch.row(s));
+        } else {
+          std::fill_n(scratch.row(s), dim(), 0.0);
+        }
+      }
+    });
+  }
+
   Index noise_dim_, n_params_;
 };
 

@@ -1,6 +1,8 @@
-// Full-rank Normal: z = mu + L eps, lambda = (mu (D), rows of the lower triangle of L with rho on the diagonal).
+// Full-rank Normal: z = mu + L eps, lambda = (mu (D), rows of the lower triangle of L).
 //
-// Row i of the triangle has i + 1 entries and starts at i (i + 1) / 2: contiguous rows serve every product here.
+// Row i of the triangle has i + 1 entries and starts at i (i + 1) / 2: contiguous rows serve every product here. The
+// diagonal is kept as rho, the entries below it times sqrt(D): when an optimizer moves every parameter by its learning
+// rate, as Adam does, no standard deviation moves by more than about that, whatever D is (maths.md 2.5).
 #pragma once
 
 #include "core/family/family.hpp"
@@ -14,7 +16,8 @@ class FullRankNormal final : public Family {
         loc_(static_cast<std::size_t>(config.dim)),
         rho_(loc_),
         scales_(config.dim),
-        factor_(static_cast<std::size_t>(config.dim * (config.dim + 1) / 2)) {}
+        factor_(static_cast<std::size_t>(config.dim * (config.dim + 1) / 2)),
+        share_(1.0 / std::sqrt(static_cast<double>(config.dim))) {}
 
   void start(ConstSpan loc, ConstSpan scale, std::uint64_t, Span params) const override {
     std::fill(params.begin(), params.end(), 0.0);
@@ -26,7 +29,7 @@ class FullRankNormal final : public Family {
 
   void prepare(ConstSpan params, Team&) noexcept override {
     std::copy_n(params.begin(), dim(), loc_.begin());
-    std::copy(params.begin() + dim(), params.end(), factor_.begin());
+    kernels().scale(static_cast<Index>(factor_.size()), share_, params.data() + dim(), factor_.data());
     for (Index i = 0; i < dim(); ++i) rho_[i] = params[diagonal(i)];
     scales_.prepare(config_.scale, rho_.data());
     for (Index i = 0; i < dim(); ++i) factor_[diagonal(i) - dim()] = scales_.value[i];
@@ -76,7 +79,7 @@ class FullRankNormal final : public Family {
         for (Index s = 0; s < noise.rows; ++s) {
           const double c = cot.row(s)[i];
           grad[i] += c;
-          kernels().axpy(i, c, noise.row(s), grad_row);
+          kernels().axpy(i, share_ * c, noise.row(s), grad_row);
           diagonal_grad += c * noise.row(s)[i];
         }
         grad_row[i] += diagonal_grad * scales_.derivative[i];
@@ -130,6 +133,7 @@ class FullRankNormal final : public Family {
   std::vector<double> loc_, rho_;
   Scales scales_;
   std::vector<double> factor_;  // L, packed by rows
+  double share_;                // of a parameter in an entry of L below the diagonal
 };
 
 }  // namespace klqp

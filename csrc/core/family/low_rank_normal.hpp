@@ -1,6 +1,7 @@
-// Low-rank-plus-diagonal Normal: z = mu + d * eps + B eta, lambda = (mu (D), rho (D), B by columns (r x D)).
+// Low-rank-plus-diagonal Normal: z = mu + d * eps + B eta, lambda = (mu (D), rho (D), sqrt(r) B by columns).
 //
-// Noise is (eta (r), eps (D)). With B~ = B / d by rows and A = I + B~^T B~ = R R^T (Cholesky), maths.md 2.6:
+// The factor sqrt(r) has the same reason as sqrt(D) in the full-rank family. Noise is (eta (r), eps (D)). With B~ = B /
+// d by rows and A = I + B~^T B~ = R R^T (Cholesky), maths.md 2.6:
 //   k = A^-1 (eta - B~^T eps),  e = (eta - k, eps + B~ k),  Sigma^-1 (z - mu) = (eps + B~ k) / d,
 //   log|Sigma| = 2 sum log d + log|A|. No D x D matrix is ever formed.
 #pragma once
@@ -19,24 +20,24 @@ class LowRankNormal final : public Family {
         scales_(config.dim),
         factor_(static_cast<std::size_t>(config.rank * config.dim)),
         whitened_(factor_),
-        inner_(static_cast<std::size_t>(config.rank * config.rank)) {}
+        inner_(static_cast<std::size_t>(config.rank * config.rank)),
+        share_(1.0 / std::sqrt(static_cast<double>(config.rank))) {}
 
   // B starts as small noise: at B = 0 its gradient vanishes in expectation.
   void start(ConstSpan loc, ConstSpan scale, std::uint64_t seed, Span params) const override {
-    const double share = 0.1 / std::sqrt(static_cast<double>(rank_));
     Team serial(1);
     fill_normals(seed, Stream::start, 0, 0, {params.data() + 2 * dim(), rank_, dim()}, serial);
     for (Index i = 0; i < dim(); ++i) {
       params[i] = loc[i];
       params[dim() + i] = scale_to_rho(config_.scale, scale[i]);
-      for (Index k = 0; k < rank_; ++k) params[(2 + k) * dim() + i] *= share * scale[i];
+      for (Index k = 0; k < rank_; ++k) params[(2 + k) * dim() + i] *= 0.1 * scale[i];
     }
   }
 
   void prepare(ConstSpan params, Team& team) noexcept override {
     std::copy_n(params.begin(), dim(), loc_.begin());
     scales_.prepare(config_.scale, params.data() + dim());
-    std::copy(params.begin() + 2 * dim(), params.end(), factor_.begin());
+    kernels().scale(rank_ * dim(), share_, params.data() + 2 * dim(), factor_.data());
     std::fill(whitened_.begin(), whitened_.end(), 0.0);
     team.for_range(rank_, 1, [&](Index k, Index) {
       kernels().multiply_add(dim(), 1.0, column(k), scales_.inverse.data(), whitened_.data() + k * dim());
@@ -97,10 +98,9 @@ class LowRankNormal final : public Family {
         const double* const eta = noise.row(s);
         const double* const c = cot.row(s) + begin;
         kernels().location_scale_pullback(n, c, eta + rank_ + begin, grad.data() + begin, scale_grad);
-        for (Index k = 0; k < rank_; ++k) kernels().axpy(n, eta[k], c, grad.data() + (2 + k) * dim() + begin);
+        for (Index k = 0; k < rank_; ++k) kernels().axpy(n, share_ * eta[k], c, grad.data() + (2 + k) * dim() + begin);
       }
-      kernels().multiply_add(n, 1.0, scale_grad, scales_.derivative.data() + begin,
-                             grad.data() + dim() + begin);
+      kernels().multiply_add(n, 1.0, scale_grad, scales_.derivative.data() + begin, grad.data() + dim() + begin);
     });
   }
 
@@ -114,7 +114,7 @@ class LowRankNormal final : public Family {
       double explained = 0.0;
       for (Index k = 0; k < rank_; ++k) {
         explained += row[k] * whitened(k)[i];
-        grad[(2 + k) * dim() + i] += weight * row[k] * scales_.inverse[i];
+        grad[(2 + k) * dim() + i] += weight * share_ * row[k] * scales_.inverse[i];
       }
       grad[dim() + i] += weight * (1.0 - explained) * scales_.inverse[i] * scales_.derivative[i];
     }
@@ -122,9 +122,7 @@ class LowRankNormal final : public Family {
 
   double half_log_det() const noexcept override { return scales_.sum_log + inner_log_det_; }
 
-  void project(Span params) const noexcept override {
-    project_scales(config_.scale, params.subspan(dim(), dim()));
-  }
+  void project(Span params) const noexcept override { project_scales(config_.scale, params.subspan(dim(), dim())); }
   void proximal_step(double, Span) const noexcept override {}
   void contract(double factor, Span params) const noexcept override {
     contract_scales(config_.scale, factor, params.subspan(dim(), dim()));
@@ -195,6 +193,7 @@ class LowRankNormal final : public Family {
   std::vector<double> factor_;    // B, column k at k D
   std::vector<double> whitened_;  // B~ = B / d, laid out as B
   std::vector<double> inner_;     // Cholesky factor of A (r, r)
+  double share_;                  // of a parameter in an entry of B
   double inner_log_det_ = 0.0;
 };
 

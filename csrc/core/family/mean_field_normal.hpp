@@ -25,8 +25,7 @@ class MeanFieldNormal final : public Family {
   void transform(ConstMatrix noise, Matrix z, Team& team) const noexcept override {
     for_blocks(team, [&](Index begin, Index n) {
       for (Index s = 0; s < noise.rows; ++s) {
-        kernels().affine(n, loc_.data() + begin, scales_.value.data() + begin, noise.row(s) + begin,
-                         z.row(s) + begin);
+        kernels().affine(n, loc_.data() + begin, scales_.value.data() + begin, noise.row(s) + begin, z.row(s) + begin);
       }
     });
   }
@@ -44,8 +43,7 @@ class MeanFieldNormal final : public Family {
   void add_precision(ConstMatrix e, ConstSpan weights, Matrix cot, Team& team) const noexcept override {
     for_blocks(team, [&](Index begin, Index n) {
       for (Index s = 0; s < e.rows; ++s) {
-        kernels().multiply_add(n, weights[s], e.row(s) + begin, scales_.inverse.data() + begin,
-                               cot.row(s) + begin);
+        kernels().multiply_add(n, weights[s], e.row(s) + begin, scales_.inverse.data() + begin, cot.row(s) + begin);
       }
     });
   }
@@ -54,17 +52,35 @@ class MeanFieldNormal final : public Family {
     for_blocks(team, [&](Index begin, Index n) {
       double scale_grad[kBlock] = {};
       for (Index s = 0; s < noise.rows; ++s) {
-        kernels().location_scale_pullback(n, cot.row(s) + begin, noise.row(s) + begin, grad.data() + begin,
-                                          scale_grad);
+        kernels().location_scale_pullback(n, cot.row(s) + begin, noise.row(s) + begin, grad.data() + begin, scale_grad);
       }
-      kernels().multiply_add(n, 1.0, scale_grad, scales_.derivative.data() + begin,
-                             grad.data() + dim() + begin);
+      kernels().multiply_add(n, 1.0, scale_grad, scales_.derivative.data() + begin, grad.data() + dim() + begin);
+    });
+  }
+
+  // One pass over the draws, without scratch.
+  void add_pathwise(ConstMatrix e, ConstSpan weights, const double* grad, Matrix, Span energy, Span path,
+                    Team& team) const noexcept override {
+    for_blocks(team, [&](Index begin, Index n) {
+      double sums[4 * kBlock];
+      std::fill_n(sums, 4 * n, 0.0);
+      for (Index s = 0; s < e.rows; ++s) {
+        if (weights[s] == 0.0) continue;
+        kernels().pathwise_sums(n, weights[s], grad + s * dim() + begin, e.row(s) + begin, sums);
+      }
+      const double* const derivative = scales_.derivative.data() + begin;
+      kernels().axpy(n, 1.0, sums, energy.data() + begin);
+      kernels().multiply_add(n, 1.0, sums + n, derivative, energy.data() + dim() + begin);
+      if (path.empty()) return;
+      const double* const inverse = scales_.inverse.data() + begin;
+      kernels().multiply_add(n, 1.0, sums + 2 * n, inverse, path.data() + begin);
+      for (Index i = 0; i < n; ++i) sums[3 * n + i] *= inverse[i];
+      kernels().multiply_add(n, 1.0, sums + 3 * n, derivative, path.data() + dim() + begin);
     });
   }
 
   void add_entropy_gradient(double weight, Span grad) const noexcept override {
-    kernels().multiply_add(dim(), weight, scales_.derivative.data(), scales_.inverse.data(),
-                           grad.data() + dim());
+    kernels().multiply_add(dim(), weight, scales_.derivative.data(), scales_.inverse.data(), grad.data() + dim());
   }
 
   double half_log_det() const noexcept override { return scales_.sum_log; }
@@ -79,9 +95,7 @@ class MeanFieldNormal final : public Family {
   }
 
   void mean(Span out) const noexcept override { std::copy(loc_.begin(), loc_.end(), out.begin()); }
-  void stddev(Span out) const noexcept override {
-    std::copy(scales_.value.begin(), scales_.value.end(), out.begin());
-  }
+  void stddev(Span out) const noexcept override { std::copy(scales_.value.begin(), scales_.value.end(), out.begin()); }
   void covariance(Matrix out) const noexcept override {
     std::fill_n(out.data, out.size(), 0.0);
     for (Index i = 0; i < dim(); ++i) out.row(i)[i] = scales_.value[i] * scales_.value[i];

@@ -42,8 +42,7 @@ inline double scale_to_rho(ScaleLink link, double s) noexcept {
 
 // Positive scales of one parameter vector with what the gradients need, computed once a step.
 struct Scales {
-  explicit Scales(Index n)
-      : value(static_cast<std::size_t>(n)), inverse(value), derivative(value), log_value(value) {}
+  explicit Scales(Index n) : value(static_cast<std::size_t>(n)), inverse(value), derivative(value), log_value(value) {}
 
   // rho (n)
   void prepare(ScaleLink link, const double* rho) noexcept {

@@ -23,6 +23,7 @@ class Ftrl final : public Optimizer {
     last_rate_ = 0.0;
   }
   double update(ConstSpan grad, double learning_rate, Span params, Team& team) override {
+    if (learning_rate == 0.0) return 0.0;  // nothing moves, and Q would not be finite
     const bool first = last_rate_ == 0.0;
     for_parameters(grad.size(), team, [&](Index i) {
       const double before = (beta_ + std::sqrt(squares_[i])) / (first ? learning_rate : last_rate_);

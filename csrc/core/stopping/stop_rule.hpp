@@ -52,8 +52,7 @@ class TimeLimit final : public StopRule {
 // from ten batch means a window, since successive losses are correlated. Looks only at whole windows.
 class Plateau final : public StopRule {
  public:
-  Plateau(std::size_t window, std::size_t patience, double n_se)
-      : window_(window), patience_(patience), n_se_(n_se) {
+  Plateau(std::size_t window, std::size_t patience, double n_se) : window_(window), patience_(patience), n_se_(n_se) {
     if (window < 2 * kBatches) throw ConfigError("the plateau's window must be at least 20 steps");
     if (patience < 1) throw ConfigError("the plateau's patience must be at least 1");
   }

@@ -1,0 +1,14 @@
+"""Settings: what the command line asked for."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What every group is given."""
+
+    rounds: int
+    quick: bool
+    threads: int  # 0: each library's own default
+    clock: str  # "cpu" (of this process, all threads) or "wall"
+    environment: dict[str, str] = field(repr=False)  # before threads were limited

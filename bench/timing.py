@@ -1,0 +1,71 @@
+"""Interleaved timing: every contender once a round, then medians over the rounds.
+
+On a shared machine speeds drift and other processes interrupt. Contenders that are timed in turn,
+in short batches of calls and in another order each round, see the same drift; the median leaves the
+interrupted batches out; and what is compared, a difference or a ratio, is taken within one round
+before the median. With one thread the processor time of the process is measured, which stands still
+while another process has the core.
+"""
+
+import gc
+import math
+import time
+
+import numpy as np
+
+CLOCKS = {"wall": time.perf_counter_ns, "cpu": time.process_time_ns}
+
+
+def seconds_of(function, calls=1, clock="wall"):
+    """Return the seconds that `calls` calls of a function take."""
+    now = CLOCKS[clock]
+    start = now()
+    for _ in range(calls):
+        function()
+    return (now() - start) * 1e-9
+
+
+def interleaved(contenders, settings, batch=0.01):
+    """Time functions in turn.
+
+    Parameters
+    ----------
+    contenders : dict of str to callable
+        Functions without arguments. Each is called at least once, unmeasured, to warm up.
+    settings : Settings
+        Its rounds and its clock.
+    batch : float
+        Seconds that a contender is called for in a round, at least once.
+
+    Returns
+    -------
+    dict of str to ndarray (rounds,)
+        Seconds a call.
+    """
+    names = list(contenders)
+    calls = {}
+    for name in names:
+        contenders[name]()
+        once = seconds_of(contenders[name]) if batch > 0.0 else 1.0
+        calls[name] = max(1, math.ceil(batch / max(once, 1e-9)))
+    times = {name: np.empty(settings.rounds) for name in names}
+    collecting = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        for r in range(settings.rounds):
+            shift = r % len(names)
+            for name in names[shift:] + names[:shift]:
+                elapsed = seconds_of(contenders[name], calls[name], settings.clock)
+                times[name][r] = elapsed / calls[name]
+    finally:
+        if collecting:
+            gc.enable()
+    return times
+
+
+def summary(values):
+    """Return minimum, quartiles and maximum for the JSON file."""
+    quantiles = np.quantile(values, [0, 0.25, 0.5, 0.75, 1])
+    names = ("minimum", "lower_quartile", "median", "upper_quartile", "maximum")
+    return {"rounds": len(values), **dict(zip(names, quantiles.tolist(), strict=True))}

@@ -1,0 +1,124 @@
+"""Each file of examples/ runs without warnings and prints what it is there to show."""
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+FILES = sorted(path.name for path in EXAMPLES.glob("*.py"))
+
+pytestmark = pytest.mark.skipif(not FILES, reason="examples/ is not beside the tests")
+
+
+def run(name: str, folder: Path, **environment: str) -> subprocess.CompletedProcess:
+    # The user's own filters of warnings would reach into the libraries that an example imports.
+    clean = {k: v for k, v in os.environ.items() if k not in ("PYTHONWARNINGS", "PYTHONPATH")}
+    return subprocess.run(
+        [sys.executable, "-W", "error", str(EXAMPLES / name)],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        cwd=folder,
+        env={**clean, "MPLBACKEND": "Agg", **environment},
+        check=False,
+    )
+
+
+def numbers(line: str) -> list[float]:
+    """Return the numbers of a line that stand alone; '+-' between two of them is no sign."""
+    return [float(x) for x in re.findall(r"(?<![\w\[])-?\d+\.\d+", line.replace("+-", " "))]
+
+
+def lines_with(output: str, word: str) -> list[str]:
+    return [line for line in output.splitlines() if word in line]
+
+
+def check_eight_schools(output: str) -> None:
+    """The exact row is known to two digits; a Normal q comes near it in mu, log tau and theta_1."""
+    rows = {line.split()[0]: numbers(line) for line in output.splitlines()[1:4]}
+    assert rows["exact"] == pytest.approx([4.40, 3.32, 0.80, 1.17, 6.21, 5.59], abs=0.02)
+    mu, mu_sd, log_tau = rows["full_rank"][:3]
+    assert (mu, mu_sd, log_tau) == (
+        pytest.approx(4.40, abs=0.4),
+        pytest.approx(3.32, abs=0.4),
+        pytest.approx(0.8, abs=0.4),
+    )
+    elbo = {line.split()[2]: numbers(line)[0] for line in lines_with(output, "ELBO")}
+    assert elbo["full_rank:"] > elbo["mean_field:"]
+
+
+def check_linear_regression(output: str) -> None:
+    """Full rank reaches the posterior; mean field has its means and smaller standard deviations."""
+    for line in lines_with(output, "w["):
+        mean, sd, full_mean, full_sd, mean_field_mean, mean_field_sd = numbers(line)
+        assert full_mean == pytest.approx(mean, abs=0.02 * sd + 1e-4)
+        assert full_sd == pytest.approx(sd, rel=0.01, abs=1e-4)
+        assert mean_field_mean == pytest.approx(mean, abs=0.2 * sd)
+        assert mean_field_sd < 1.05 * sd
+    assert float(output.split()[-1]) < 0.02
+
+
+def check_values_only(output: str) -> None:
+    assert "score-function" in output
+    for line in output.splitlines()[-2:]:
+        mean, sd, fitted_mean, fitted_sd = numbers(line)
+        assert fitted_mean == pytest.approx(mean, abs=0.2 * sd)
+        assert 0.7 * sd < fitted_sd < 1.1 * sd
+
+
+def check_native_c(output: str) -> None:
+    least, greatest = numbers(*lines_with(output, "standard deviations"))
+    assert 0.9 < least < greatest < 1.1
+    fitted, exact = numbers(*lines_with(output, "correlation"))
+    assert fitted == pytest.approx(exact, abs=0.02)
+
+
+def check_save_and_resume(output: str) -> None:
+    assert "the same bits as the unbroken run: True" in output
+
+
+def check_logistic_regression(output: str) -> None:
+    assert output.strip()
+
+
+CHECKS = {
+    "eight_schools.py": check_eight_schools,
+    "linear_regression.py": check_linear_regression,
+    "logistic_regression.py": check_logistic_regression,
+    "native_c.py": check_native_c,
+    "save_and_resume.py": check_save_and_resume,
+    "values_only.py": check_values_only,
+}
+NEEDS = {"logistic_regression.py": "sklearn"}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_example(name, tmp_path):
+    """A file without a check here fails."""
+    if name in NEEDS and importlib.util.find_spec(NEEDS[name]) is None:
+        pytest.skip(f"{name} needs {NEEDS[name]}")
+    if name == "native_c.py" and not any(map(shutil.which, ("cc", "gcc", "clang"))):
+        pytest.skip("native_c.py needs a C compiler")
+    done = run(name, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "Warning" not in done.stderr
+    CHECKS[name](done.stdout)
+
+
+def test_native_example_without_a_compiler(tmp_path):
+    done = run("native_c.py", tmp_path, PATH=str(tmp_path), CC="")
+    assert done.returncode == 1
+    assert "needs a C compiler" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_first_line_says_what_the_example_shows(name):
+    first = (EXAMPLES / name).read_text(encoding="utf-8").splitlines()[0]
+    assert re.fullmatch(r'"""[A-Z].{20,}', first)
