@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import ClassVar
 
 from klqp import _core
@@ -48,6 +48,12 @@ class Optimizer:
         if not isinstance(self.average, bool):
             raise TypeError(f"average must be True or False, not {self.average!r}")
         as_schedule(self.schedule)
+
+    def fingerprint(self) -> str:
+        """Return the settings as text that is the same in every process, also with a function as schedule."""
+        named = callable(self.schedule) and not is_dataclass(self.schedule)
+        schedule = getattr(self.schedule, "__qualname__", type(self.schedule).__name__) if named else self.schedule
+        return repr(replace(self, schedule="constant")).replace("schedule='constant'", f"schedule={schedule!r}")
 
     def spec(self) -> _core.OptimizerSpec:
         """Return the update rule for the core."""

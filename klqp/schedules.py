@@ -39,7 +39,7 @@ class Exponential:
     Parameters
     ----------
     final : float, default 0.001
-        The factor at the last step, in (0, 1].
+        The factor that the decay ends in, at step `n_iter`; in (0, 1].
     """
 
     final: float = 0.001
@@ -59,7 +59,7 @@ class Cosine:
     Parameters
     ----------
     final : float, default 0.01
-        The factor at the last step, in (0, 1].
+        The factor that the decay ends in, at step `n_iter`; in (0, 1].
     """
 
     final: float = 0.01

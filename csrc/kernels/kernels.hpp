@@ -58,7 +58,7 @@ struct KernelTable {
   void (*pathwise_sums)(Index n, double a, const double* grad, const double* noise, double* sums);
   // Blends two unbiased gradients whose difference x has mean zero, out += g + c x, and updates the moving averages
   // that c comes from: c = -covariance / variance where `trusted` is 1 and the variance positive, 0 elsewhere; then
-  // covariance and variance move by `rate` towards (g - mean) x * known and x^2, and mean towards g.
+  // covariance and variance move by `rate` towards (g - mean) x * known and x^2, and mean towards g + c x.
   void (*blend)(Index n, double rate, double trusted, double known, const double* g, const double* x, double* mean,
                 double* covariance, double* variance, double* out);
 

@@ -90,11 +90,12 @@ void blend(Index n, double rate, double trusted, double known, const double* g, 
     const bool usable = variance[i] > 0.0;
     const double ratio = -covariance[i] / (usable ? variance[i] : 1.0);
     const double c = usable ? trusted * ratio : 0.0;
-    out[i] += madd(c, x[i], g[i]);
+    const double estimate = madd(c, x[i], g[i]);
+    out[i] += estimate;
     const double deviation = known * (g[i] - mean[i]);
     covariance[i] = madd(rate, madd(deviation, x[i], -covariance[i]), covariance[i]);
     variance[i] = madd(rate, madd(x[i], x[i], -variance[i]), variance[i]);
-    mean[i] = madd(rate, g[i] - mean[i], mean[i]);
+    mean[i] = madd(rate, estimate - mean[i], mean[i]);
   }
 }
 

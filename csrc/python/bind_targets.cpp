@@ -39,7 +39,11 @@ py::tuple evaluate(klqp::Target& target, const klqp::Array& z, bool gradient) {
   std::copy_n(points.data, here.size(), here.data);
   klqp::Team serial(1);
   const auto order = gradient ? klqp::Order::gradient : klqp::Order::value;
-  const klqp::Evaluation result = target.evaluate(order, serial);
+  const klqp::Evaluation result = [&] {
+    if (!target.native()) return target.evaluate(order, serial);
+    py::gil_scoped_release release;
+    return target.evaluate(order, serial);
+  }();
   klqp::Array logp(static_cast<py::ssize_t>(points.rows), result.logp);
   if (!gradient || result.grad == nullptr) return py::make_tuple(logp, py::none());
   klqp::Array grad({static_cast<py::ssize_t>(points.rows), static_cast<py::ssize_t>(points.cols)}, result.grad);

@@ -100,7 +100,8 @@ class VariationalInference(Inference):
         """Prepare a run from its start; takes the keywords of `run`.
 
         A Python log density is called once, with the draws of the first step, so that its mistakes show here; the
-        first step does not repeat that call.
+        first step does not repeat that call (it does for Sobol draws and a log density of values only, which come
+        in two scrambles then).
         """
         self._prepare(options, earlier=None)
 

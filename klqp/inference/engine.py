@@ -64,7 +64,7 @@ class Engine:
         return (
             f"{self._spec.name} dim={self._spec.dim} rank={self._spec.rank} scale={self._spec.scale} "
             f"gradient={self.choice.gradient} entropy={self.choice.entropy} baseline={self.choice.baseline} "
-            f"draws={s.draws} n_samples={s.n_samples} seed={s.key} optimizer={s.optimizer!r}"
+            f"draws={s.draws} n_samples={s.n_samples} seed={s.key} optimizer={s.optimizer.fingerprint()}"
         )
 
     def adopt(self, earlier: Engine) -> None:

@@ -12,7 +12,12 @@ namespace klqp {
 class AdaptiveEntropy final : public Estimator {
  public:
   explicit AdaptiveEntropy(Index n_params)
-      : cfe_(static_cast<std::size_t>(n_params)), x_(cfe_), mean_(cfe_), covariance_(cfe_), variance_(cfe_) {}
+      : cfe_(static_cast<std::size_t>(n_params)),
+        x_(cfe_),
+        entropy_(cfe_),
+        mean_(cfe_),
+        covariance_(cfe_),
+        variance_(cfe_) {}
 
   Order order() const noexcept override { return Order::gradient; }
 
@@ -49,11 +54,13 @@ class AdaptiveEntropy final : public Estimator {
     std::fill(cfe_.begin(), cfe_.end(), 0.0);
     std::fill(x_.begin(), x_.end(), 0.0);
     family.add_pathwise(batch.e, batch.weights, batch.grad, batch.scratch, cfe_, x_, team);
-    family.add_entropy_gradient(1.0, cfe_);
-    family.add_entropy_gradient(-1.0, x_);
+    std::fill(entropy_.begin(), entropy_.end(), 0.0);
+    family.add_entropy_gradient(1.0, entropy_);
+    kernels().axpy(static_cast<Index>(x_.size()), 1.0, entropy_.data(), cfe_.data());
+    kernels().axpy(static_cast<Index>(x_.size()), -1.0, entropy_.data(), x_.data());
   }
 
-  std::vector<double> cfe_, x_;  // workspace
+  std::vector<double> cfe_, x_, entropy_;  // workspace
   std::vector<double> mean_, covariance_, variance_;
   double steps_ = 0.0;
 };

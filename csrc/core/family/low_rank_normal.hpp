@@ -104,19 +104,19 @@ class LowRankNormal final : public Family {
     });
   }
 
-  // dH/dB = D^-1 B A^-1 and dH/dd_i = (1 - b~_i^T A^-1 b~_i) / d_i.
+  // dH/dB = D^-1 B A^-1 and dH/dd_i = (1 - b~_i^T A^-1 b~_i) / d_i, by columns of length D.
   void add_entropy_gradient(double weight, Span grad) const noexcept override {
-    thread_local std::vector<double> row;
-    row.resize(static_cast<std::size_t>(rank_));
+    thread_local std::vector<double> solved, explained;  // B~ A^-1, laid out as B; b~_i^T A^-1 b~_i
+    solved.assign(whitened_.begin(), whitened_.end());
+    solve_columns(solved.data());
+    explained.assign(static_cast<std::size_t>(dim()), 0.0);
+    for (Index k = 0; k < rank_; ++k) {
+      const double* const column_k = solved.data() + k * dim();
+      kernels().multiply_add(dim(), 1.0, column_k, whitened(k), explained.data());
+      kernels().multiply_add(dim(), weight * share_, column_k, scales_.inverse.data(), grad.data() + (2 + k) * dim());
+    }
     for (Index i = 0; i < dim(); ++i) {
-      for (Index k = 0; k < rank_; ++k) row[k] = whitened(k)[i];
-      solve(row.data());
-      double explained = 0.0;
-      for (Index k = 0; k < rank_; ++k) {
-        explained += row[k] * whitened(k)[i];
-        grad[(2 + k) * dim() + i] += weight * share_ * row[k] * scales_.inverse[i];
-      }
-      grad[dim() + i] += weight * (1.0 - explained) * scales_.inverse[i] * scales_.derivative[i];
+      grad[dim() + i] += weight * (1.0 - explained[i]) * scales_.inverse[i] * scales_.derivative[i];
     }
   }
 
@@ -184,6 +184,19 @@ class LowRankNormal final : public Family {
     for (Index j = rank_ - 1; j >= 0; --j) {
       for (Index k = j + 1; k < rank_; ++k) x[j] -= inner_[k * rank_ + j] * x[k];
       x[j] /= inner_[j * rank_ + j];
+    }
+  }
+
+  // The same for all rows of x (r columns of length D) at once.
+  void solve_columns(double* x) const noexcept {
+    for (Index j = 0; j < rank_; ++j) {
+      const double* const row = inner_.data() + j * rank_;
+      for (Index k = 0; k < j; ++k) kernels().axpy(dim(), -row[k], x + k * dim(), x + j * dim());
+      kernels().scale(dim(), 1.0 / row[j], x + j * dim(), x + j * dim());
+    }
+    for (Index j = rank_ - 1; j >= 0; --j) {
+      for (Index k = j + 1; k < rank_; ++k) kernels().axpy(dim(), -inner_[k * rank_ + j], x + k * dim(), x + j * dim());
+      kernels().scale(dim(), 1.0 / inner_[j * rank_ + j], x + j * dim(), x + j * dim());
     }
   }
 
