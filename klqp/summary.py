@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
@@ -39,6 +38,8 @@ class Summary:
         max_rows: int,
     ) -> Summary:
         """Return the table of Normal marginals; `mean` and `sd` are flat, in C order."""
+        from statistics import NormalDist  # slow to import
+
         names = [name + (str(list(index)) if index else "") for index in np.ndindex(*shape)]
         columns = {"mean": mean, "sd": sd}
         columns |= {f"{q:.0%}": mean + sd * NormalDist().inv_cdf(q) for q in _QUANTILES}

@@ -398,7 +398,9 @@ print(json.dumps({"peak": peak, "losses": list(fit.losses), "density": list(dens
 
 def test_low_rank_never_forms_a_square_matrix():
     """One matrix of 10,000 x 10,000 alone would take 800 MB."""
-    run = subprocess.run([sys.executable, "-c", LARGE_FIT], capture_output=True, text=True, check=True, timeout=120)
+    run = subprocess.run(
+        [sys.executable, "-P", "-c", LARGE_FIT], capture_output=True, text=True, check=True, timeout=120
+    )
     out = json.loads(run.stdout)
     assert np.all(np.isfinite(out["losses"] + out["density"]))
     assert out["peak"] < 400e6

@@ -37,7 +37,7 @@ def test_import_brings_in_neither_scipy_nor_tqdm():
         "import json, sys, numpy; before = set(sys.modules); import klqp;"
         "print(json.dumps(sorted(set(sys.modules) - before)))"
     )
-    out = subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, capture_output=True, text=True)
+    out = subprocess.run([sys.executable, "-P", "-W", "error", "-c", code], check=True, capture_output=True, text=True)
     new = {name.split(".")[0] for name in json.loads(out.stdout)}
     assert not new & {"scipy", "tqdm", "matplotlib", "pandas", "sklearn"}
 
