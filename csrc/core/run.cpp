@@ -109,7 +109,7 @@ void Run::step(double learning_rate, Team& team) {
   row.loss = row.std_error = row.log_p = row.entropy = row.grad_norm = std::numeric_limits<double>::quiet_NaN();
   bool usable = 2 * n_accepted > n_draws;
   if (usable) {
-    const Estimate estimate = estimate_gradient(evaluation, n_accepted, team);
+    const Estimate estimate = estimate_gradient(evaluation, team);
     row.loss = -estimate.elbo;
     row.std_error = estimate.std_error;
     row.log_p = estimate.log_p;
@@ -157,7 +157,7 @@ Index Run::screen(const Evaluation& evaluation, Order order) {
   return n_accepted;
 }
 
-Estimate Run::estimate_gradient(const Evaluation& evaluation, Index n_accepted, Team& team) {
+Estimate Run::estimate_gradient(const Evaluation& evaluation, Team& team) {
   const Family& family = *parts_.family;
   const Index n_draws = parts_.noise->n_draws();
   const ConstMatrix noise{noise_.data(), n_draws, family.noise_dim()};
@@ -168,8 +168,8 @@ Estimate Run::estimate_gradient(const Evaluation& evaluation, Index n_accepted, 
   }
   family.log_density(e, logq_, team);
   std::fill(grad_.begin(), grad_.end(), 0.0);
-  const Batch batch{e,        evaluation.logp, evaluation.grad, logq_,
-                    weights_, n_accepted,      *parts_.noise,   {scratch_.data(), n_draws, family.dim()}};
+  const Batch batch{
+      e, evaluation.logp, evaluation.grad, logq_, weights_, *parts_.noise, {scratch_.data(), n_draws, family.dim()}};
   return parts_.estimator->add_gradient(batch, family, grad_, team);
 }
 
@@ -218,8 +218,8 @@ const std::vector<double>& Run::solution() const noexcept {
 double Run::gradient(std::uint32_t step, Span out) {
   Team serial(1);
   const Evaluation evaluation = evaluate_draws(step, serial);
-  const Index n_accepted = screen(evaluation, parts_.estimator->order());
-  const Estimate estimate = estimate_gradient(evaluation, n_accepted, serial);
+  screen(evaluation, parts_.estimator->order());
+  const Estimate estimate = estimate_gradient(evaluation, serial);
   std::copy(grad_.begin(), grad_.end(), out.begin());
   return estimate.elbo;
 }

@@ -85,7 +85,7 @@ class Run {
   void step(double learning_rate, Team& team);
   Evaluation evaluate_draws(std::uint32_t step, Team& team);
   Index screen(const Evaluation& evaluation, Order order);
-  Estimate estimate_gradient(const Evaluation& evaluation, Index n_accepted, Team& team);
+  Estimate estimate_gradient(const Evaluation& evaluation, Team& team);
   double apply_gradient(double learning_rate, Team& team);
   void back_off();
   void visit_state(StateVisitor& visitor);

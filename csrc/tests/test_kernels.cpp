@@ -200,6 +200,34 @@ void test_agreement(const KernelTable& table, const KernelTable& base) {
   for (std::size_t i = 0; i < a.size(); ++i) CHECK_CLOSE(a[i], b[i], 1e-15);
 }
 
+// The gradient kernels against their formulas, for a length that leaves a scalar tail.
+void test_gradient_kernels(const KernelTable& table) {
+  constexpr std::size_t n = 37;
+  std::vector<double> grad(n), noise(n), sums(4 * n, 0.5);
+  table.normals({1, 2, 3, 4}, 0, n, grad.data());
+  table.normals({1, 2, 3, 5}, 0, n, noise.data());
+  table.pathwise_sums(n, 0.25, grad.data(), noise.data(), sums.data());
+  for (std::size_t i = 0; i < n; ++i) {
+    CHECK_CLOSE(sums[i], 0.5 + 0.25 * grad[i], 1e-15);
+    CHECK_CLOSE(sums[n + i], 0.5 + 0.25 * grad[i] * noise[i], 1e-15);
+    CHECK_CLOSE(sums[2 * n + i], 0.5 + 0.25 * noise[i], 1e-15);
+    CHECK_CLOSE(sums[3 * n + i], 0.5 + 0.25 * noise[i] * noise[i], 1e-15);
+  }
+
+  const double rate = 0.1;
+  std::vector<double> mean(n, 0.3), covariance(n, -0.2), variance(n, 0.4), out(n, 1.0);
+  variance[5] = 0.0;  // there the blend is the first gradient
+  table.blend(n, rate, 1.0, 1.0, grad.data(), noise.data(), mean.data(), covariance.data(), variance.data(),
+              out.data());
+  for (std::size_t i = 0; i < n; ++i) {
+    const double before = i == 5 ? 0.0 : 0.4, estimate = grad[i] + (i == 5 ? 0.0 : 0.5) * noise[i];
+    CHECK_CLOSE(out[i], 1.0 + estimate, 1e-15);
+    CHECK_CLOSE(covariance[i], -0.2 + rate * ((grad[i] - 0.3) * noise[i] + 0.2), 1e-15);
+    CHECK_CLOSE(variance[i], before + rate * (noise[i] * noise[i] - before), 1e-15);
+    CHECK_CLOSE(mean[i], 0.3 + rate * (estimate - 0.3), 1e-15);
+  }
+}
+
 }  // namespace
 
 int main() {
@@ -213,6 +241,7 @@ int main() {
     test_special_values(*table);
     test_sums(*table);
     test_agreement(*table, *tables[0]);
+    test_gradient_kernels(*table);
   }
   return klqp_test::summary();
 }

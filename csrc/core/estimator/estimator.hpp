@@ -33,14 +33,13 @@ inline Entropy parse_entropy(const std::string& name) {
                     "'");
 }
 
-// One step's draws, after screening. S draws, n_accepted of them usable.
+// One step's draws, after screening.
 struct Batch {
   ConstMatrix e;       // (S, E) standardised noise of the draws
   const double* logp;  // (S), finite where accepted
   const double* grad;  // (S, D), finite where accepted; null when only values were asked for
   ConstSpan logq;      // (S)
-  ConstSpan weights;   // (S), 1 / n_accepted for accepted draws, 0 for rejected ones
-  Index n_accepted;
+  ConstSpan weights;   // (S), 1 / (number of accepted draws) for accepted draws, 0 for rejected ones
   const Noise& draws;  // how draws are grouped
   Matrix scratch;      // (S, D)
 };
