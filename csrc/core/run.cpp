@@ -2,6 +2,7 @@
 #include "core/run.hpp"
 
 #include <chrono>
+#include <cmath>
 #include <cstdio>
 
 namespace klqp {
@@ -19,15 +20,13 @@ double seconds_since(Clock::time_point start) { return std::chrono::duration<dou
 
 }  // namespace
 
-std::string Rejections::describe() const {
-  char text[256];
-  if (coordinate < 0.0) {
-    std::snprintf(text, sizeof text, "first at step %.0f, draw %.0f: log density %g", step, draw, value);
-  } else {
-    std::snprintf(text, sizeof text, "first at step %.0f, draw %.0f: gradient %g in coordinate %.0f", step, draw, value,
-                  coordinate);
-  }
-  return text;
+std::string Rejections::describe(const Objective& objective) const {
+  char head[80], found[40];
+  std::snprintf(head, sizeof head, "first at step %.0f, draw %.0f: ", step, draw);
+  std::snprintf(found, sizeof found, " %g", value);
+  if (coordinate < 0.0)
+    return std::string(head) + "log density" + objective.term_name(static_cast<Index>(term)) + found;
+  return std::string(head) + "gradient" + found + objective.coordinate_name(static_cast<Index>(coordinate));
 }
 
 void Rejections::visit_state(StateVisitor& visitor) {
@@ -36,39 +35,31 @@ void Rejections::visit_state(StateVisitor& visitor) {
   visitor.scalar("rejections/step", step);
   visitor.scalar("rejections/draw", draw);
   visitor.scalar("rejections/coordinate", coordinate);
+  visitor.scalar("rejections/term", term);
   visitor.scalar("rejections/value", value);
 }
 
 Run::Run(RunParts parts, RunConfig config, ConstSpan params)
     : parts_(std::move(parts)), config_(config), params_(params.begin(), params.end()), last_good_(params_) {
-  const Family& family = *parts_.family;
+  const Objective& objective = *parts_.objective;
   const auto n_draws = static_cast<std::size_t>(parts_.noise->n_draws());
-  if (parts_.target->dim() != family.dim()) throw ConfigError("the target and the family differ in dimension");
-  if (static_cast<Index>(params_.size()) != family.n_params()) {
-    throw ConfigError("expected " + std::to_string(family.n_params()) + " parameters, got " +
+  if (static_cast<Index>(params_.size()) != objective.n_params()) {
+    throw ConfigError("expected " + std::to_string(objective.n_params()) + " parameters, got " +
                       std::to_string(params_.size()));
   }
-  if (config_.proximal && !parts_.optimizer->has_common_step()) {
+  if (objective.proximal() && !parts_.optimizer->has_common_step()) {
     throw ConfigError("proximal entropy steps need an optimizer with one step size: SGD or DoWG");
   }
-  noise_.resize(n_draws * static_cast<std::size_t>(family.noise_dim()));
-  if (family.standardises()) standardised_.resize(noise_.size());
-  scratch_.resize(n_draws * static_cast<std::size_t>(family.dim()));
-  logq_.resize(n_draws);
+  noise_.resize(n_draws * static_cast<std::size_t>(objective.noise_dim()));
   weights_.resize(n_draws);
   grad_.resize(params_.size());
   parts_.optimizer->start(params_);
   if (config_.average) average_.start(params_.size());
 }
 
-Index Run::work_per_step() const noexcept {
-  const Index per_draw = parts_.family->noise_dim() + parts_.family->dim() + parts_.family->n_params();
-  return parts_.noise->n_draws() * per_draw;
-}
-
 std::string Run::until(ConstSpan learning_rates, const StopRules& rules, const std::function<void()>& observer,
                        double elapsed) {
-  const Index work = work_per_step();
+  const Index work = parts_.objective->work_per_step();
   const bool threads_pay = work >= kWorkForThreads && work * static_cast<Index>(learning_rates.size()) >= kWorkForTeam;
   Team team(threads_pay ? config_.n_threads : 1);
   trace_.reserve(learning_rates.size());
@@ -88,89 +79,92 @@ std::string Run::until(ConstSpan learning_rates, const StopRules& rules, const s
   return "";
 }
 
-// Noise, draws, and the log density at the draws.
-Evaluation Run::evaluate_draws(std::uint32_t step, Team& team) {
-  Family& family = *parts_.family;
-  const Index n_draws = parts_.noise->n_draws();
-  const Matrix noise{noise_.data(), n_draws, family.noise_dim()};
-  family.prepare(params_, team);
+// Noise, draws, and the log density at the draws; returns how many draws can be used.
+Index Run::evaluate_draws(std::uint32_t step, Team& team) {
+  const Matrix noise{noise_.data(), parts_.noise->n_draws(), parts_.objective->noise_dim()};
   parts_.noise->fill(step, noise, team);
-  family.transform(noise, parts_.target->points(n_draws), team);
-  return parts_.target->evaluate(parts_.estimator->order(), team);
+  const Evaluation evaluation = parts_.objective->evaluate(params_, noise, team);
+  std::fill(weights_.begin(), weights_.end(), 1.0);
+  return screen(evaluation);
 }
 
 void Run::step(double learning_rate, Team& team) {
   const Index n_draws = parts_.noise->n_draws();
-  const Evaluation evaluation = evaluate_draws(step_count(), team);
-  const Index n_accepted = screen(evaluation, parts_.estimator->order());
+  Index n_accepted = evaluate_draws(step_count(), team);
   TraceRow row{};
   row.learning_rate = learning_rate * rate_factor_;
-  row.n_rejected = static_cast<double>(n_draws - n_accepted);
-  row.loss = row.std_error = row.log_p = row.entropy = row.grad_norm = std::numeric_limits<double>::quiet_NaN();
+  row.loss = row.std_error = row.log_p = row.entropy = row.log_lik = row.kl = row.penalty = row.grad_norm =
+      std::numeric_limits<double>::quiet_NaN();
   bool usable = 2 * n_accepted > n_draws;
   if (usable) {
-    const Estimate estimate = estimate_gradient(evaluation, team);
+    Estimate estimate = estimate_gradient(team);
+    if (!std::isfinite(kernels().sum(static_cast<Index>(grad_.size()), grad_.data()))) {
+      const Index n_left = screen(parts_.objective->look_again());
+      usable = n_left < n_accepted && 2 * n_left > n_draws;
+      n_accepted = n_left;
+      if (usable) estimate = estimate_gradient(team);
+    }
+    row.grad_norm = apply_gradient(row.learning_rate, team);
+    usable = std::isfinite(row.grad_norm);
     row.loss = -estimate.elbo;
     row.std_error = estimate.std_error;
     row.log_p = estimate.log_p;
     row.entropy = estimate.entropy;
-    row.grad_norm = apply_gradient(row.learning_rate, team);
-    usable = std::isfinite(row.grad_norm);
+    row.log_lik = estimate.log_lik;
+    row.kl = estimate.kl;
+    row.penalty = estimate.penalty;
   }
+  row.n_rejected = static_cast<double>(n_draws - n_accepted);
   if (!usable) back_off();
   trace_.add(row);
   step_ += 1.0;
 }
 
-// Sets the weights of the draws and counts those that cannot be used; returns the number that can.
-Index Run::screen(const Evaluation& evaluation, Order order) {
-  const Index n_draws = parts_.noise->n_draws(), dim = parts_.family->dim();
+// Takes the weight of draws that cannot be used, counts them, shares the weight among the others and returns their
+// number.
+Index Run::screen(const Evaluation& evaluation) {
+  const Index n_draws = parts_.noise->n_draws(), dim = parts_.objective->gradient_size();
   Index n_accepted = 0;
   // A finite sum has finite terms; only otherwise is a closer look needed.
   const bool look_at_gradients =
-      order == Order::gradient && !std::isfinite(kernels().sum(n_draws * dim, evaluation.grad));
+      evaluation.grad != nullptr && !std::isfinite(kernels().sum(n_draws * dim, evaluation.grad));
   for (Index s = 0; s < n_draws; ++s) {
-    double value = evaluation.logp[s], coordinate = -1.0;
+    if (weights_[s] == 0.0) continue;
+    double value = evaluation.logp[s];
+    Index coordinate = -1;
     if (look_at_gradients && std::isfinite(value)) {
       const double* const grad = evaluation.grad + s * dim;
-      for (Index i = 0; i < dim && coordinate < 0.0; ++i) {
+      for (Index i = 0; i < dim && coordinate < 0; ++i) {
         if (!std::isfinite(grad[i])) {
           value = grad[i];
-          coordinate = static_cast<double>(i);
+          coordinate = i;
         }
       }
     }
     const bool accepted = std::isfinite(value);
     weights_[s] = accepted ? 1.0 : 0.0;
     n_accepted += accepted;
-    if (accepted) continue;
-    if (rejections_.total() == 0.0) {
-      rejections_.step = step_;
-      rejections_.draw = static_cast<double>(s);
-      rejections_.coordinate = coordinate;
-      rejections_.value = std::isnan(value) ? std::numeric_limits<double>::quiet_NaN() : value;  // never "-nan"
-    }
-    const bool outside = coordinate < 0.0 && value < 0.0;
-    (outside ? rejections_.minus_inf : rejections_.invalid) += 1.0;
+    if (!accepted) reject(s, coordinate, value);
   }
   for (double& w : weights_) w /= static_cast<double>(std::max<Index>(1, n_accepted));
   return n_accepted;
 }
 
-Estimate Run::estimate_gradient(const Evaluation& evaluation, Team& team) {
-  const Family& family = *parts_.family;
-  const Index n_draws = parts_.noise->n_draws();
-  const ConstMatrix noise{noise_.data(), n_draws, family.noise_dim()};
-  ConstMatrix e = noise;
-  if (family.standardises()) {
-    family.standardise_noise(noise, {standardised_.data(), n_draws, noise.cols}, team);
-    e.data = standardised_.data();
+void Run::reject(Index draw, Index coordinate, double value) {
+  if (rejections_.total() == 0.0) {
+    rejections_.step = step_;
+    rejections_.draw = static_cast<double>(draw);
+    rejections_.coordinate = static_cast<double>(coordinate);
+    rejections_.term = coordinate < 0 ? static_cast<double>(parts_.objective->culprit(draw)) : -1.0;
+    rejections_.value = std::isnan(value) ? std::numeric_limits<double>::quiet_NaN() : value;  // never "-nan"
   }
-  family.log_density(e, logq_, team);
+  const bool outside = coordinate < 0 && value < 0.0;
+  (outside ? rejections_.minus_inf : rejections_.invalid) += 1.0;
+}
+
+Estimate Run::estimate_gradient(Team& team) {
   std::fill(grad_.begin(), grad_.end(), 0.0);
-  const Batch batch{
-      e, evaluation.logp, evaluation.grad, logq_, weights_, *parts_.noise, {scratch_.data(), n_draws, family.dim()}};
-  return parts_.estimator->add_gradient(batch, family, grad_, team);
+  return parts_.objective->add_gradient(weights_, *parts_.noise, grad_, team);
 }
 
 // Takes the optimizer's step and returns the gradient's norm; takes none where that is not finite.
@@ -184,8 +178,8 @@ double Run::apply_gradient(double learning_rate, Team& team) {
   kernels().scale(n, -1.0, grad_.data(), grad_.data());  // the optimizer minimises the loss
   config_.clip.apply(grad_);
   const double step_size = parts_.optimizer->update(grad_, learning_rate, params_, team);
-  if (config_.proximal) parts_.family->proximal_step(step_size, params_);
-  parts_.family->project(params_);
+  if (parts_.objective->proximal()) parts_.objective->proximal_step(step_size, params_);
+  parts_.objective->project(params_);
   if (config_.average) average_.add(params_);
   rate_factor_ = std::min(1.0, rate_factor_ * kRateRecovery);
   return norm;
@@ -196,18 +190,18 @@ double Run::apply_gradient(double learning_rate, Team& team) {
 void Run::back_off() {
   if (any_good_ == 0.0 && weights_ == std::vector<double>(weights_.size(), 0.0)) {
     throw TargetError("the log density is not finite at any of the " + std::to_string(weights_.size()) +
-                      " draws from the starting q (" + rejections_.describe() +
+                      " draws from the starting q (" + describe_rejections() +
                       "); start where it is finite: init_loc, init_scale");
   }
   backed_off_ += 1.0;
   if (backed_off_ > kMostBackOffs) {
     throw TargetError("the run cannot go on: too many draws were rejected in " +
-                      std::to_string(static_cast<int>(kMostBackOffs)) + " steps in a row; " + rejections_.describe());
+                      std::to_string(static_cast<int>(kMostBackOffs)) + " steps in a row; " + describe_rejections());
   }
   if (any_good_ != 0.0) params_ = last_good_;
-  if (backed_off_ > 1.0 || any_good_ == 0.0) parts_.family->contract(std::exp2(-backed_off_), params_);
+  if (backed_off_ > 1.0 || any_good_ == 0.0) parts_.objective->contract(std::exp2(-backed_off_), params_);
   parts_.optimizer->start(params_);
-  parts_.estimator->reset();
+  parts_.objective->reset();
   rate_factor_ *= 0.5;
 }
 
@@ -217,9 +211,8 @@ const std::vector<double>& Run::solution() const noexcept {
 
 double Run::gradient(std::uint32_t step, Span out) {
   Team serial(1);
-  const Evaluation evaluation = evaluate_draws(step, serial);
-  screen(evaluation, parts_.estimator->order());
-  const Estimate estimate = estimate_gradient(evaluation, serial);
+  evaluate_draws(step, serial);
+  const Estimate estimate = estimate_gradient(serial);
   std::copy(grad_.begin(), grad_.end(), out.begin());
   return estimate.elbo;
 }
@@ -231,7 +224,7 @@ void Run::reset() {
   trace_ = {};
   first_step_ = 0.0;
   parts_.optimizer->start(params_);
-  parts_.estimator->reset();
+  parts_.objective->reset();
   if (config_.average) average_.start(params_.size());
 }
 
@@ -245,7 +238,7 @@ void Run::visit_state(StateVisitor& visitor) {
   visitor.scalar("rate_factor", rate_factor_);
   rejections_.visit_state(visitor);
   parts_.optimizer->visit_state(visitor);
-  parts_.estimator->visit_state(visitor);
+  parts_.objective->visit_state(visitor);
   if (config_.average) average_.visit_state(visitor);
   trace_.visit_state(visitor);
 }

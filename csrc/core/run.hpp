@@ -6,31 +6,26 @@
 #include <memory>
 #include <string>
 
-#include "core/estimator/estimator.hpp"
-#include "core/family/family.hpp"
 #include "core/noise.hpp"
+#include "core/objective.hpp"
 #include "core/optimizer/averaging.hpp"
 #include "core/optimizer/clip.hpp"
 #include "core/optimizer/optimizer.hpp"
 #include "core/stopping/stop_rule.hpp"
-#include "core/target.hpp"
 #include "core/trace.hpp"
 
 namespace klqp {
 
-// The parts of a run. The target is shared with the posterior made from the run; the rest is owned.
+// The parts of a run.
 struct RunParts {
-  std::unique_ptr<Family> family;
-  std::shared_ptr<Target> target;
+  std::unique_ptr<Objective> objective;
   std::unique_ptr<Noise> noise;
-  std::unique_ptr<Estimator> estimator;
   std::unique_ptr<Optimizer> optimizer;
 };
 
 struct RunConfig {
   Clip clip;
-  bool average = false;   // keep the polynomial average of the iterates
-  bool proximal = false;  // take the entropy's proximal step after the optimizer's
+  bool average = false;  // keep the polynomial average of the iterates
   int n_threads = 1;
 };
 
@@ -40,10 +35,11 @@ struct Rejections {
   double invalid = 0.0;    // draws with NaN or +inf somewhere
   double step = -1.0, draw = -1.0;
   double coordinate = -1.0;  // of the gradient; -1 when the log density itself was not finite
+  double term = -1.0;        // of the objective that is to blame, where it has terms
   double value = 0.0;        // what was found there
 
   double total() const noexcept { return minus_inf + invalid; }
-  std::string describe() const;
+  std::string describe(const Objective& objective) const;
   void visit_state(StateVisitor& visitor);
 };
 
@@ -77,15 +73,15 @@ class Run {
   const std::vector<double>& solution() const noexcept;
   const Trace& trace() const noexcept { return trace_; }
   const Rejections& rejections() const noexcept { return rejections_; }
-  const Target& target() const noexcept { return *parts_.target; }
-  // Rough number of elementary operations in a step outside the target.
-  Index work_per_step() const noexcept;
+  const Objective& objective() const noexcept { return *parts_.objective; }
+  std::string describe_rejections() const { return rejections_.describe(*parts_.objective); }
 
  private:
   void step(double learning_rate, Team& team);
-  Evaluation evaluate_draws(std::uint32_t step, Team& team);
-  Index screen(const Evaluation& evaluation, Order order);
-  Estimate estimate_gradient(const Evaluation& evaluation, Team& team);
+  Index evaluate_draws(std::uint32_t step, Team& team);
+  Index screen(const Evaluation& evaluation);
+  void reject(Index draw, Index coordinate, double value);
+  Estimate estimate_gradient(Team& team);
   double apply_gradient(double learning_rate, Team& team);
   void back_off();
   void visit_state(StateVisitor& visitor);
@@ -106,10 +102,9 @@ class Run {
   double first_step_ = 0.0;  // where the trace of the run asked for last begins
 
   // Workspace, S draws.
-  std::vector<double> noise_, standardised_;  // (S, E); the second only where the family standardises
-  std::vector<double> scratch_;               // (S, D)
-  std::vector<double> logq_, weights_;        // (S)
-  std::vector<double> grad_;                  // (P)
+  std::vector<double> noise_;    // (S, E)
+  std::vector<double> weights_;  // (S)
+  std::vector<double> grad_;     // (P)
 };
 
 }  // namespace klqp

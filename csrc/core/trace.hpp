@@ -14,6 +14,9 @@ struct TraceRow {
   double std_error;      // of the loss; NaN where a step's draws give none
   double log_p;          // mean log density of the accepted draws
   double entropy;        // of q
+  double log_lik;        // the data's part of log_p
+  double kl;             // divergences by formula
+  double penalty;        // of the regularisers
   double grad_norm;      // Euclidean, before clipping
   double learning_rate;  // as used, after backing off
   double n_rejected;     // draws whose log density or gradient was not finite
@@ -21,12 +24,14 @@ struct TraceRow {
 
 class Trace {
  public:
-  static constexpr std::array<const char*, 7> kNames = {"loss",      "std_error",     "log_p",     "entropy",
-                                                        "grad_norm", "learning_rate", "n_rejected"};
+  static constexpr std::size_t kColumns = 10;
+  static constexpr std::array<const char*, kColumns> kNames = {
+      "loss", "std_error", "log_p", "entropy", "log_lik", "kl", "penalty", "grad_norm", "learning_rate", "n_rejected"};
 
   void add(const TraceRow& row) {
-    const std::array<double, 7> values = {row.loss,      row.std_error,     row.log_p,     row.entropy,
-                                          row.grad_norm, row.learning_rate, row.n_rejected};
+    const std::array<double, kColumns> values = {row.loss,          row.std_error, row.log_p,   row.entropy,
+                                                 row.log_lik,       row.kl,        row.penalty, row.grad_norm,
+                                                 row.learning_rate, row.n_rejected};
     for (std::size_t i = 0; i < values.size(); ++i) columns_[i].push_back(values[i]);
   }
   // Makes sure that the next n rows need no allocation.
@@ -44,7 +49,7 @@ class Trace {
   }
 
  private:
-  std::array<std::vector<double>, 7> columns_;
+  std::array<std::vector<double>, kColumns> columns_;
 };
 
 }  // namespace klqp

@@ -2,6 +2,7 @@
 #include <pybind11/functional.h>
 #include <pybind11/stl.h>
 
+#include "core/elbo.hpp"
 #include "core/run.hpp"
 #include "python/bindings.hpp"
 #include "python/numpy.hpp"
@@ -48,19 +49,25 @@ klqp::Noise make_noise(const std::string& kind, Index n_draws, Index dim, std::u
   return klqp::Noise(std::move(config));
 }
 
+// The objective of one family and one target; the run takes its pieces apart from the optimizer.
+std::unique_ptr<klqp::Objective> make_elbo(const klqp::FamilySpec& family, std::shared_ptr<klqp::Target> target,
+                                           const klqp::EstimatorSpec& estimator, const klqp::Noise& noise) {
+  auto member = family.make();
+  auto chosen = estimator.make(*member, noise);
+  const bool proximal = estimator.name == "reparameterised" && estimator.config.entropy == klqp::Entropy::proximal;
+  return std::make_unique<klqp::Elbo>(std::move(member), std::move(target), std::move(chosen), noise.n_draws(),
+                                      proximal);
+}
+
 std::unique_ptr<klqp::Run> make_run(const klqp::FamilySpec& family, std::shared_ptr<klqp::Target> target,
                                     const klqp::Noise& noise, const klqp::EstimatorSpec& estimator,
                                     const klqp::OptimizerSpec& optimizer, const klqp::RunConfig& config,
                                     const Array& params) {
   klqp::RunParts parts;
-  parts.family = family.make();
-  parts.target = std::move(target);
+  parts.objective = make_elbo(family, std::move(target), estimator, noise);
   parts.noise = std::make_unique<klqp::Noise>(noise);
-  parts.estimator = estimator.make(*parts.family, noise);
   parts.optimizer = optimizer.make();
-  klqp::RunConfig with_entropy = config;
-  with_entropy.proximal = estimator.name == "reparameterised" && estimator.config.entropy == klqp::Entropy::proximal;
-  return std::make_unique<klqp::Run>(std::move(parts), with_entropy,
+  return std::make_unique<klqp::Run>(std::move(parts), config,
                                      klqp::ConstSpan{params.data(), static_cast<std::size_t>(params.size())});
 }
 
@@ -79,7 +86,7 @@ std::string until(klqp::Run& run, const Array& learning_rates, const std::vector
   const auto watch = make_observer(observer);
   const klqp::ConstSpan rates{learning_rates.data(), static_cast<std::size_t>(learning_rates.size())};
   // Invariant: from here on nothing touches Python objects but the target and the observer, which take the GIL.
-  if (run.target().native() || run.work_per_step() >= kWorkWithoutGil) {
+  if (run.objective().native() || run.objective().work_per_step() >= kWorkWithoutGil) {
     py::gil_scoped_release release;
     return run.until(rates, stop, watch, elapsed);
   }
@@ -108,7 +115,7 @@ py::dict rejections(const klqp::Run& run) {
   out["minus_inf"] = static_cast<std::int64_t>(r.minus_inf);
   out["invalid"] = static_cast<std::int64_t>(r.invalid);
   if (r.total() > 0.0) {
-    out["first"] = r.describe();
+    out["first"] = run.describe_rejections();
   } else {
     out["first"] = py::none();
   }
@@ -146,7 +153,7 @@ void bind_run(py::module_& module) {
 
   py::class_<klqp::RunConfig>(module, "RunConfig")
       .def(py::init([](double clip_value, double clip_norm, bool average, int n_threads) {
-             return klqp::RunConfig{{clip_value, clip_norm}, average, false, n_threads};
+             return klqp::RunConfig{{clip_value, clip_norm}, average, n_threads};
            }),
            py::arg("clip_value"), py::arg("clip_norm"), py::arg("average"), py::arg("n_threads"));
 

@@ -4,6 +4,7 @@
 #include <memory>
 #include <vector>
 
+#include "core/elbo.hpp"
 #include "core/estimator/registry.hpp"
 #include "core/family/registry.hpp"
 #include "core/native_target.hpp"
@@ -43,20 +44,22 @@ struct Setup {
 
 klqp::Run make_run(const Setup& setup) {
   klqp::RunParts parts;
-  parts.family = klqp::make_family(setup.family, {setup.dim, setup.family == "low_rank" ? 2 : 0, klqp::ScaleLink::exp});
+  auto family = klqp::make_family(setup.family, {setup.dim, setup.family == "low_rank" ? 2 : 0, klqp::ScaleLink::exp});
   klqp_logdensity_v1 function{reinterpret_cast<void*>(&normal_log_density), setup.radius, KLQP_REENTRANT};
-  parts.target = std::make_shared<klqp::NativeTarget>(function, setup.dim);
+  auto target = std::make_shared<klqp::NativeTarget>(function, setup.dim);
   klqp::NoiseConfig noise;
   noise.seed = 7;
   noise.n_draws = setup.n_draws;
-  noise.dim = parts.family->noise_dim();
+  noise.dim = family->noise_dim();
   parts.noise = std::make_unique<klqp::Noise>(noise);
-  parts.estimator =
-      klqp::make_estimator(setup.estimator, {setup.entropy, klqp::Baseline::optimal}, *parts.family, *parts.noise);
+  auto estimator =
+      klqp::make_estimator(setup.estimator, {setup.entropy, klqp::Baseline::optimal}, *family, *parts.noise);
   parts.optimizer = klqp::make_optimizer("adam", {{"beta1", 0.9}, {"beta2", 0.999}, {"epsilon", 1e-8}});
   std::vector<double> loc(static_cast<std::size_t>(setup.dim), 0.0), scale(loc.size(), setup.start_scale);
-  std::vector<double> params(static_cast<std::size_t>(parts.family->n_params()));
-  parts.family->start(loc, scale, 3, params);
+  std::vector<double> params(static_cast<std::size_t>(family->n_params()));
+  family->start(loc, scale, 3, params);
+  parts.objective =
+      std::make_unique<klqp::Elbo>(std::move(family), std::move(target), std::move(estimator), setup.n_draws, false);
   klqp::RunConfig config;
   config.n_threads = setup.n_threads;
   return klqp::Run(std::move(parts), config, params);

@@ -2,12 +2,13 @@
 #pragma once
 
 #include <algorithm>
-#include <cmath>
-#include <limits>
 #include <string>
 
+#include "core/errors.hpp"
+#include "core/estimator/means.hpp"
 #include "core/family/family.hpp"
 #include "core/noise.hpp"
+#include "core/objective.hpp"
 #include "core/state.hpp"
 #include "core/target.hpp"
 #include "core/view.hpp"
@@ -44,39 +45,6 @@ struct Batch {
   Matrix scratch;      // (S, D)
 };
 
-// What a step learnt about the ELBO.
-struct Estimate {
-  double elbo = 0.0;
-  double std_error = 0.0;  // NaN where one group of draws gives none
-  double log_p = 0.0;      // mean log density of the accepted draws
-  double entropy = 0.0;    // of q: its formula, or -mean log q
-};
-
-template <class Value>
-double weighted_mean(const Batch& batch, const Value& value) noexcept {
-  double mean = 0.0;
-  for (Index s = 0; s < batch.e.rows; ++s) {
-    if (batch.weights[s] > 0.0) mean += batch.weights[s] * value(s);
-  }
-  return mean;
-}
-
-// Standard error of the weighted mean over independent groups of draws; NaN for a single group.
-template <class Value>
-double error_of_mean(const Batch& batch, double mean, const Value& value) {
-  const Index n_groups = batch.draws.n_groups();
-  if (n_groups < 2) return std::numeric_limits<double>::quiet_NaN();
-  thread_local std::vector<double> deviation;
-  deviation.assign(static_cast<std::size_t>(n_groups), 0.0);
-  for (Index s = 0; s < batch.e.rows; ++s) {
-    if (batch.weights[s] > 0.0) deviation[batch.draws.group(s)] += batch.weights[s] * (value(s) - mean);
-  }
-  double squares = 0.0;
-  for (const double d : deviation) squares += d * d;
-  const auto groups = static_cast<double>(n_groups);
-  return std::sqrt(squares * groups / (groups - 1.0));
-}
-
 class Estimator {
  public:
   virtual ~Estimator() = default;
@@ -93,12 +61,13 @@ class Estimator {
 // The ELBO's value with the entropy by its formula, or with -log q at the draws.
 inline Estimate estimate_elbo(const Batch& batch, const Family& family, bool closed_form) {
   const auto integrand = [&](Index s) { return closed_form ? batch.logp[s] : batch.logp[s] - batch.logq[s]; };
-  const double mean = weighted_mean(batch, integrand);
+  const double mean = weighted_mean(batch.weights, integrand);
   Estimate out;
-  out.log_p = closed_form ? mean : weighted_mean(batch, [&](Index s) { return batch.logp[s]; });
+  out.log_p = closed_form ? mean : weighted_mean(batch.weights, [&](Index s) { return batch.logp[s]; });
   out.entropy = closed_form ? family.entropy() : mean - out.log_p;
   out.elbo = closed_form ? mean + out.entropy : mean;
-  out.std_error = error_of_mean(batch, mean, integrand);
+  out.log_lik = out.log_p;
+  out.std_error = error_of_mean(batch.weights, batch.draws, mean, integrand);
   return out;
 }
 

@@ -8,16 +8,9 @@
 #pragma once
 
 #include "core/estimator/estimator.hpp"
+#include "core/estimator/leave_one_out.hpp"
 
 namespace klqp {
-
-enum class Baseline { mean, optimal };
-
-inline Baseline parse_baseline(const std::string& name) {
-  if (name == "mean") return Baseline::mean;
-  if (name == "optimal") return Baseline::optimal;
-  throw ConfigError("baseline must be 'mean' or 'optimal', not '" + name + "'");
-}
 
 class ScoreFunction final : public Estimator {
  public:
@@ -30,11 +23,7 @@ class ScoreFunction final : public Estimator {
     if (entropy != Entropy::monte_carlo && entropy != Entropy::closed_form) {
       throw ConfigError("score-function gradients take entropy 'monte_carlo' or 'closed_form'");
     }
-    if (draws.n_groups() < 2) {
-      throw ConfigError(
-          "score-function gradients need a baseline from independent draws: n_samples of at least 2 "
-          "(4 with antithetic draws), with one the estimate would always be 0");
-    }
+    require_baseline(draws);
     if (baseline == Baseline::optimal) scores_.resize(f_.size() * static_cast<std::size_t>(n_params));
   }
 
@@ -56,29 +45,6 @@ class ScoreFunction final : public Estimator {
   }
 
  private:
-  // Sums over the accepted draws of one group, and over all of them.
-  struct GroupSums {
-    std::vector<double> f, weight;
-    double total_f = 0.0, total_weight = 0.0;
-
-    void clear(Index n_groups) {
-      f.assign(static_cast<std::size_t>(n_groups), 0.0);
-      weight.assign(f.size(), 0.0);
-      total_f = total_weight = 0.0;
-    }
-    void add(Index group, double value, double w) noexcept {
-      f[group] += value * w;
-      weight[group] += w;
-      total_f += value * w;
-      total_weight += w;
-    }
-    // Weighted mean of f over the other groups; `otherwise` where they have no weight.
-    double mean_outside(Index group, double otherwise) const noexcept {
-      const double rest = total_weight - weight[group];
-      return rest > 1e-12 * total_weight ? (total_f - f[group]) / rest : otherwise;
-    }
-  };
-
   // With no accepted draw in another group the baseline is f_s itself, which drops the draw.
   void find_baselines(const Batch& batch) {
     sums_.clear(batch.draws.n_groups());
@@ -103,12 +69,12 @@ class ScoreFunction final : public Estimator {
                        {scores.row(s), static_cast<std::size_t>(n_params)}, team);
     }
     team.for_range(n_params, 1024, [&](Index begin, Index end) {
-      GroupSums sums;
+      LeaveOneOut sums;
       for (Index i = begin; i < end; ++i) grad[i] += optimal_coordinate(batch, scores, i, sums);
     });
   }
 
-  double optimal_coordinate(const Batch& batch, Matrix scores, Index i, GroupSums& sums) const {
+  double optimal_coordinate(const Batch& batch, Matrix scores, Index i, LeaveOneOut& sums) const {
     sums.clear(batch.draws.n_groups());
     for (Index s = 0; s < scores.rows; ++s) {
       if (batch.weights[s] > 0.0) sums.add(batch.draws.group(s), f_[s], scores.row(s)[i] * scores.row(s)[i]);
@@ -125,7 +91,7 @@ class ScoreFunction final : public Estimator {
   Baseline baseline_;
   std::vector<double> f_, baselines_, weights_;  // (S)
   std::vector<double> scores_;                   // (S, P), optimal baseline only
-  GroupSums sums_;
+  LeaveOneOut sums_;
 };
 
 }  // namespace klqp
