@@ -62,6 +62,19 @@ struct KernelTable {
   void (*blend)(Index n, double rate, double trusted, double known, const double* g, const double* x, double* mean,
                 double* covariance, double* variance, double* out);
 
+  // --- small dense matrices, row-major, rows lda, ldb and ldc apart (docs/kernels.md, "Matrices") --------------
+  // An element of C depends on its row of A, its row or column of B, k and its old value alone, so that callers may
+  // split m and n as they like.
+  // C (m, n) += A (m, k) B (n, k)^T
+  void (*matmul_nt)(Index m, Index n, Index k, const double* a, Index lda, const double* b, Index ldb, double* c,
+                    Index ldc);
+  // C (m, n) += A (m, k) B (k, n)
+  void (*matmul_nn)(Index m, Index n, Index k, const double* a, Index lda, const double* b, Index ldb, double* c,
+                    Index ldc);
+  // C (m, n) += A (k, m)^T B (k, n)
+  void (*matmul_tn)(Index m, Index n, Index k, const double* a, Index lda, const double* b, Index ldb, double* c,
+                    Index ldc);
+
   // --- optimizers ------------------------------------------------------------------------------------------
   // Adam (Kingma & Ba 2015): step = learning rate / (1 - beta1^t), correction = 1 / (1 - beta2^t).
   void (*adam)(Index n, const double* grad, double beta1, double beta2, double epsilon, double step, double correction,

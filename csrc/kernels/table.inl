@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernels/gamma.inl"
+#include "kernels/matmul.inl"
 #include "kernels/noise.inl"
 #include "kernels/optimizer.inl"
 #include "kernels/special.inl"
@@ -33,6 +34,9 @@ constexpr KernelTable make_table(const char* name) {
           .location_scale_pullback = location_scale_pullback,
           .pathwise_sums = pathwise_sums,
           .blend = blend,
+          .matmul_nt = matmul_nt,
+          .matmul_nn = matmul_nn,
+          .matmul_tn = matmul_tn,
           .adam = adam};
 }
 

@@ -19,6 +19,7 @@ namespace {
 using klqp::Index;
 using klqp::KernelTable;
 using Array = py::array_t<double, py::array::c_style | py::array::forcecast>;
+using Strided = py::array_t<double, 0>;
 using Elementwise = void (*KernelTable::*)(Index, const double*, double*);
 
 struct NamedFunction {
@@ -142,6 +143,42 @@ py::tuple adam(const std::string& table, const Array& grad, double beta1, double
   return py::make_tuple(new_m, new_v, new_params);
 }
 
+// A matrix with contiguous rows, used where it lies.
+struct Matrix {
+  Index rows, cols, stride;
+
+  explicit Matrix(const Strided& x) {
+    constexpr Index size = sizeof(double);
+    if (x.ndim() != 2) throw py::value_error("expected a matrix, got " + std::to_string(x.ndim()) + " dimensions");
+    rows = x.shape(0);
+    cols = x.shape(1);
+    stride = rows > 1 && cols > 0 ? x.strides(0) / size : cols;
+    if ((cols > 1 && rows > 0 && x.strides(1) != size) || x.strides(0) % size != 0 || stride < cols) {
+      throw py::value_error("expected a matrix with contiguous rows");
+    }
+  }
+};
+
+using Product = void (*KernelTable::*)(Index, Index, Index, const double*, Index, const double*, Index, double*, Index);
+
+// Adds a product into c, in place.
+template <Product member, bool a_transposed, bool b_transposed>
+void matmul(const std::string& table, const Strided& a, const Strided& b, Strided c) {
+  const Matrix left(a), right(b), out(c);
+  const Index k = a_transposed ? left.rows : left.cols;
+  if ((a_transposed ? left.cols : left.rows) != out.rows || (b_transposed ? right.rows : right.cols) != out.cols ||
+      (b_transposed ? right.cols : right.rows) != k) {
+    throw py::value_error("expected matrices whose shapes fit");
+  }
+  (find_table(table).*member)(out.rows, out.cols, k, a.data(), left.stride, b.data(), right.stride, c.mutable_data(),
+                              out.stride);
+}
+
+template <typename Function>
+void def_matmul(py::module_& m, const char* name, Function function) {
+  m.def(name, function, py::arg("table"), py::arg("a").noconvert(), py::arg("b").noconvert(), py::arg("c").noconvert());
+}
+
 template <typename Function>
 void def_noise(py::module_& m, const char* name, Function function) {
   m.def(name, function, py::arg("table"), py::arg("seed"), py::arg("stream"), py::arg("step"), py::arg("draw"),
@@ -175,4 +212,7 @@ void bind_kernels(py::module_& module) {
         py::arg("loc"), py::arg("scale"));
   m.def("adam", adam, py::arg("table"), py::arg("grad"), py::arg("beta1"), py::arg("beta2"), py::arg("epsilon"),
         py::arg("step"), py::arg("correction"), py::arg("m"), py::arg("v"), py::arg("params"));
+  def_matmul(m, "matmul_nt", matmul<&KernelTable::matmul_nt, false, true>);
+  def_matmul(m, "matmul_nn", matmul<&KernelTable::matmul_nn, false, false>);
+  def_matmul(m, "matmul_tn", matmul<&KernelTable::matmul_tn, true, false>);
 }
