@@ -7,5 +7,6 @@ void bind_kernels(pybind11::module_& module);
 void bind_errors(pybind11::module_& module);
 void bind_targets(pybind11::module_& module);
 void bind_family(pybind11::module_& module);
+void bind_bijectors(pybind11::module_& module);
 void bind_optimizer(pybind11::module_& module);
 void bind_run(pybind11::module_& module);

@@ -9,6 +9,7 @@ PYBIND11_MODULE(_core, module, pybind11::mod_gil_not_used()) {
   bind_kernels(module);
   bind_targets(module);
   bind_family(module);
+  bind_bijectors(module);
   bind_optimizer(module);
   bind_run(module);
 }

@@ -1,0 +1,242 @@
+// Bijectors of correlation matrices and of their Cholesky factors, by canonical partial correlations w = tanh(u)
+// (Lewandowski, Kurowicka & Joe 2009): row i of the factor is w_i0, w_i1 P_i1, w_i2 P_i2, ..., P_ii with
+// P_ij = sech(u_i0) ... sech(u_i(j-1)). maths.md 8.5
+#pragma once
+
+#include <numbers>
+
+#include "model/bijectors/bijector.hpp"
+#include "model/bijectors/matrix.hpp"
+#include "model/bijectors/tiles.hpp"
+
+namespace klqp {
+
+// tanh and sech, u (n) -> w (n), h (n); n <= kTile; each to its last digits, wherever u is
+inline void fill_hyperbolic(Index n, const double* u, double* w, double* h) noexcept {
+  fill_decay(n, u, h);
+  for (Index t = 0; t < n; ++t) w[t] = -2.0 * std::abs(u[t]);
+  kernels().expm1(n, w, w);
+  for (Index t = 0; t < n; ++t) {
+    w[t] = std::copysign(w[t] / (2.0 + w[t]), u[t]);
+    h[t] = 2.0 * h[t] / (1.0 + h[t] * h[t]);
+  }
+}
+
+// log sech, u (n) -> out (n); n <= kTile
+inline void fill_log_sech(Index n, const double* u, double* out) noexcept {
+  for (Index t = 0; t < n; ++t) out[t] = -2.0 * std::abs(u[t]);
+  kernels().softplus(n, out, out);
+  for (Index t = 0; t < n; ++t) out[t] = std::numbers::ln2 - std::abs(u[t]) - out[t];
+}
+
+// z = L, full (K, K) with zeros above the diagonal; u holds the rows below the diagonal.
+class CholeskyCorrelation final : public Bijector {
+ public:
+  explicit CholeskyCorrelation(const BijectorConfig& config)
+      : Bijector("cholesky_corr", config.n_events, config.size * (config.size - 1) / 2, config.size * config.size),
+        size_(config.size) {}
+
+  void forward(const double* u, double* z, double* log_jacobian) const noexcept override {
+    std::fill_n(z, n_constrained(), 0.0);
+    std::fill_n(log_jacobian, n_events(), 0.0);
+    for (Index event = 0; event < n_events(); ++event) z[event * n_entries()] = 1.0;
+    Index i = 1, j = 0;
+    double rest = 1.0;  // P_ij
+    for_tiles(n_unconstrained(), [&](Index begin, Index n) {
+      double w[kTile], h[kTile], log_h[kTile];
+      fill_hyperbolic(n, u + begin, w, h);
+      fill_log_sech(n, u + begin, log_h);
+      for (Index t = 0; t < n; ++t) {
+        z[i * size_ + j] = w[t] * rest;
+        rest *= h[t];
+        *log_jacobian += static_cast<double>(i + 1 - j) * log_h[t];
+        if (++j < i) continue;
+        z[i * size_ + i] = rest;
+        rest = 1.0;
+        j = 0;
+        if (++i < size_) continue;
+        i = 1;
+        z += n_entries();
+        ++log_jacobian;
+      }
+    });
+  }
+
+  // With A_j the cotangent of P_ij: A_j = w_j cot_j + h_j A_(j+1).
+  void add_pullback(const double* u, const double* z, const double* cot_z, const double* cot_log_jacobian,
+                    double* cot_u) const noexcept override {
+    Index event = n_events(), i = 1, j = 0;
+    double cot_rest = 0.0, rest = 0.0;
+    for_tiles_backwards(n_unconstrained(), [&](Index begin, Index n) {
+      double w[kTile], h[kTile];
+      fill_hyperbolic(n, u + begin, w, h);
+      for (Index t = n - 1; t >= 0; --t) {
+        if (j == 0) {
+          if (--i == 0) {
+            i = size_ - 1;
+            --event;
+          }
+          j = i;
+          rest = z[event * n_entries() + i * size_ + i];
+          cot_rest = cot_z[event * n_entries() + i * size_ + i];
+        }
+        --j;
+        const Index entry = event * n_entries() + i * size_ + j;
+        cot_u[begin + t] += rest * (h[t] * cot_z[entry] - w[t] * cot_rest) -
+                            cot_log_jacobian[event] * (static_cast<double>(i + 1 - j) * w[t]);
+        cot_rest = w[t] * cot_z[entry] + h[t] * cot_rest;
+        // P_ij from the larger of tanh and sech, so that it comes back where P_i(j+1) has underflowed
+        const bool large = std::abs(w[t]) > 0.5;
+        rest = large ? z[entry] / w[t] : rest / h[t];
+      }
+    });
+  }
+
+  void inverse(const double* z, double* u) const noexcept override {
+    for (Index event = 0; event < n_events(); ++event, z += n_entries(), u += n_free()) {
+      bool inside = is_lower_triangular(size_, z);
+      for (Index i = 0; i < size_; ++i) {
+        const double* row = z + i * size_;
+        double* out = u + i * (i - 1) / 2;
+        double rest = row[i];
+        inside = inside && rest >= 0.0;
+        for (Index j = i - 1; j >= 0; --j) {
+          out[j] = row[j] == 0.0 ? 0.0 : std::asinh(row[j] / rest);  // sinh(u) = tanh(u) / sech(u)
+          rest = std::hypot(rest, row[j]);
+        }
+        inside = inside && std::abs(rest - 1.0) <= kSupportTolerance;
+      }
+      if (!inside) std::fill_n(u, n_free(), std::numeric_limits<double>::quiet_NaN());
+    }
+  }
+
+ private:
+  Index size_;
+};
+
+// z = L L^T, full (K, K); u holds the *columns* below the diagonal, as Stan has it.
+class Correlation final : public Bijector {
+ public:
+  explicit Correlation(const BijectorConfig& config)
+      : Bijector("correlation", config.n_events, config.size * (config.size - 1) / 2, config.size * config.size),
+        size_(config.size) {}
+
+  void forward(const double* u, double* z, double* log_jacobian) const noexcept override {
+    for (Index event = 0; event < n_events(); ++event, z += n_entries()) {
+      log_jacobian[event] = 0.0;
+      for (Index i = 0; i < size_; ++i) z[i * size_ + i] = 1.0;  // P_ij until row i is done
+      for (Index j = 0; j < size_; ++j) {
+        for_tiles(below(j), [&](Index begin, Index n) {
+          double w[kTile], h[kTile], log_h[kTile];
+          fill_hyperbolic(n, u + begin, w, h);
+          fill_log_sech(n, u + begin, log_h);
+          for (Index t = 0; t < n; ++t) {
+            double* row = z + (j + 1 + begin + t) * size_;
+            double& rest = row[j + 1 + begin + t];
+            row[j] = w[t] * rest;
+            rest *= h[t];
+            log_jacobian[event] += static_cast<double>(size_ - j) * log_h[t];
+          }
+        });
+        u += below(j);
+      }
+      square_factor(size_, z);
+      for (Index i = 0; i < size_; ++i) z[i * size_ + i] = 1.0;
+    }
+  }
+
+  // As for the factor, by columns from the last: P_ij goes back by its logarithm.
+  void add_pullback(const double* u, const double*, const double* cot_z, const double* cot_log_jacobian,
+                    double* cot_u) const noexcept override {
+    double log_rest[kLargestMatrix], cot_rest[kLargestMatrix], rest[kLargestMatrix];
+    double column[kLargestMatrix], cot[kLargestMatrix];
+    for (Index event = 0; event < n_events(); ++event, cot_z += n_entries()) {
+      std::fill_n(log_rest, size_, 0.0);
+      for (Index j = 0; j < size_; ++j, u += below(j - 1)) {
+        for_tiles(below(j), [&](Index begin, Index n) {
+          double log_h[kTile];
+          fill_log_sech(n, u + begin, log_h);
+          for (Index t = 0; t < n; ++t) log_rest[j + 1 + begin + t] += log_h[t];
+        });
+      }
+      kernels().exp(size_, log_rest, rest);
+      const double* first = u - n_free();
+      for (Index j = size_ - 1; j >= 0; --j) {
+        const Index start = n_free() - below(j) * (below(j) + 1) / 2;
+        pull_back_column(j, first + start, cot_z, cot_log_jacobian[event], log_rest, rest, cot_rest, column, cot,
+                         cot_u + start);
+      }
+      cot_u += n_free();
+    }
+  }
+
+  void inverse(const double* z, double* u) const noexcept override {
+    for (Index event = 0; event < n_events(); ++event, z += n_entries(), u += n_free()) {
+      if (!is_symmetric(size_, z) || !factorise(z, u)) {
+        std::fill_n(u, n_free(), std::numeric_limits<double>::quiet_NaN());
+      }
+    }
+  }
+
+ private:
+  // Entries of column j below the diagonal.
+  Index below(Index j) const noexcept { return size_ - 1 - j; }
+  // Where entry (i, j), i > j, is in u.
+  Index position(Index i, Index j) const noexcept { return n_free() - below(j) * (below(j) + 1) / 2 + i - j - 1; }
+
+  // One step of add_pullback; u and cot_u begin at column j. Takes log_rest, rest and cot_rest from P_i(j+1) to P_ij.
+  void pull_back_column(Index j, const double* u, const double* cot_z, double cot_log_jacobian, double* log_rest,
+                        double* rest, double* cot_rest, double* column, double* cot, double* cot_u) const noexcept {
+    column[j] = rest[j];  // L_jj
+    double w[kLargestMatrix], h[kLargestMatrix], before[kLargestMatrix];
+    for_tiles(below(j), [&](Index begin, Index n) {
+      fill_hyperbolic(n, u + begin, w + begin, h + begin);
+      double log_h[kTile];
+      fill_log_sech(n, u + begin, log_h);
+      for (Index t = 0; t < n; ++t) log_rest[j + 1 + begin + t] -= log_h[t];
+    });
+    kernels().exp(below(j), log_rest + j + 1, before);
+    for (Index t = 0; t < below(j); ++t) column[j + 1 + t] = w[t] * before[t];
+    pull_column(size_, j, cot_z, column, false, cot);
+    cot_rest[j] = cot[j];
+    const double power = static_cast<double>(size_ - j) * cot_log_jacobian;
+    for (Index t = 0; t < below(j); ++t) {
+      const Index i = j + 1 + t;
+      cot_u[t] += rest[i] * (h[t] * cot[i] - w[t] * cot_rest[i]) - power * w[t];
+      cot_rest[i] = w[t] * cot[i] + h[t] * cot_rest[i];
+      rest[i] = before[t];
+    }
+  }
+
+  // u (n_free) from z (size, size), or false where z is not a correlation matrix
+  bool factorise(const double* z, double* u) const noexcept {
+    double diagonal[kLargestMatrix];
+    for (Index i = 0; i < size_; ++i) {
+      if (!(std::abs(z[i * size_ + i] - 1.0) <= kSupportTolerance)) return false;
+      double pivot = 1.0;
+      for (Index j = 0; j < i; ++j) {
+        double entry = z[i * size_ + j];
+        for (Index m = 0; m < j; ++m) entry -= u[position(i, m)] * u[position(j, m)];
+        entry /= diagonal[j];
+        u[position(i, j)] = entry;
+        pivot -= entry * entry;
+      }
+      if (!(pivot > 0.0)) return false;
+      diagonal[i] = std::sqrt(pivot);
+    }
+    for (Index i = 0; i < size_; ++i) {
+      double rest = diagonal[i];
+      for (Index j = i - 1; j >= 0; --j) {
+        double& entry = u[position(i, j)];
+        const double before = std::hypot(rest, entry);
+        entry = std::asinh(entry / rest);
+        rest = before;
+      }
+    }
+    return true;
+  }
+
+  Index size_;
+};
+
+}  // namespace klqp
