@@ -75,6 +75,17 @@ struct KernelTable {
   void (*matmul_tn)(Index m, Index n, Index k, const double* a, Index lda, const double* b, Index ldb, double* c,
                     Index ldc);
 
+  // --- triangular matrices, (n, n) row-major ---------------------------------------------------------------
+  // x (n) <- L^-1 x and x <- L^-T x, for L lower; its strict upper triangle is not read.
+  void (*solve_lower)(Index n, const double* l, double* x);
+  void (*solve_lower_transposed)(Index n, const double* l, double* x);
+  // The lower Cholesky factor, in place of a matrix whose strict upper triangle is not read and becomes 0. Returns 0,
+  // or 1 + the row whose pivot was not positive and finite; then a's contents are of no use.
+  Index (*cholesky)(Index n, double* a);
+  // Reverse mode of cholesky: from the factor and its cotangent, whose lower triangle is read, to the cotangent of the
+  // symmetric matrix A, in place: the symmetric Abar such that dloss = sum_ij Abar_ij dA_ij for symmetric dA.
+  void (*cholesky_pullback)(Index n, const double* l, double* lbar);
+
   // --- optimizers ------------------------------------------------------------------------------------------
   // Adam (Kingma & Ba 2015): step = learning rate / (1 - beta1^t), correction = 1 / (1 - beta2^t).
   void (*adam)(Index n, const double* grad, double beta1, double beta2, double epsilon, double step, double correction,

@@ -1,4 +1,4 @@
-// Small dense matrix products, and the triangular kernels of multivariate normals on top of them.
+// Small dense matrix products.
 //
 // All products run through one register-blocked tile. One operand is spread along the lanes of the registers (the
 // "wide" one, up to kTileCols columns of the tile), the other gives one number a row of the tile. An element of C is
@@ -7,7 +7,6 @@
 #pragma once
 
 #include "kernels/arithmetic.inl"
-#include "kernels/vector.inl"
 
 namespace klqp {
 namespace {
@@ -28,8 +27,13 @@ constexpr int kTileVectors = 2;  // no three-operand multiply-add: two registers
 constexpr int kTileVectors = 3;
 #endif
 constexpr int kTileCols = kWidth * kTileVectors;
-constexpr Index kDepth = 128;     // terms of a block: a packed panel of the wide operand stays in the first cache
-constexpr Index kRowBlock = 128;  // rows of C that share the panels: their part of the other operand stays in the second
+constexpr Index kDepth = 128;  // terms of a block: a packed panel of the wide operand stays in the first cache
+constexpr Index kRowBlock =
+    128;  // rows of C that share the panels: their part of the other operand stays in the second
+constexpr Index kCached = 16384;  // numbers of the other operand that may be read again for each panel
+constexpr int kRowCols = 16;      // columns of a single row at a time
+constexpr Index kPanels = 48;     // columns that are finished, over all of k, before the next
+constexpr Index kAhead = 48;      // columns that are asked for before they are packed
 
 typedef double Vector __attribute__((vector_size(8 * kWidth)));
 typedef double UnalignedVector __attribute__((vector_size(8 * kWidth), aligned(8), may_alias));
@@ -69,24 +73,24 @@ KLQP_INLINE void tile(Index depth, View a, const double* wide, Index step, doubl
   Vector sums[Rows][Vectors];
 #pragma GCC unroll 8
   for (int i = 0; i < Rows; ++i) {
-#pragma GCC unroll 8
+#pragma GCC unroll 12
     for (int v = 0; v < Vectors; ++v) sums[i][v] = Vector{};
   }
   const double* p = a.data;
   for (Index t = 0; t < depth; ++t, p += a.col, wide += step) {
     Vector b[Vectors];
-#pragma GCC unroll 8
+#pragma GCC unroll 12
     for (int v = 0; v < Vectors; ++v) b[v] = load(wide + v * kWidth);
 #pragma GCC unroll 8
     for (int i = 0; i < Rows; ++i) {
       const Vector x = p[i * a.row] - Vector{};  // in all lanes
-#pragma GCC unroll 8
+#pragma GCC unroll 12
       for (int v = 0; v < Vectors; ++v) sums[i][v] = madd(x, b[v], sums[i][v]);
     }
   }
 #pragma GCC unroll 8
   for (int i = 0; i < Rows; ++i) {
-#pragma GCC unroll 8
+#pragma GCC unroll 12
     for (int v = 0; v < Vectors; ++v) {
       const Vector s = Subtract ? -sums[i][v] : sums[i][v];
       double* const out = c + i * c_row + v * kWidth * c_col;
@@ -179,14 +183,20 @@ KLQP_INLINE void transpose(Vector (&x)[kWidth]) {
 }
 
 // Packs `cols` columns of the wide operand, which lie along its contiguous direction, to panel (depth, kTileCols).
-// Lanes beyond `cols` are filled with whatever is at hand; nobody reads their sums.
+// Lanes beyond `cols` are filled with whatever is at hand; nobody reads their sums. The next panels are asked for: the
+// rows are too far apart for the processor to see where this is going.
 KLQP_INLINE void pack_rows(Index depth, const double* wide, Index step, Index cols, double* panel) {
+  const Index whole = cols / kWidth;
   for (Index t = 0; t < depth; ++t, wide += step, panel += kTileCols) {
     if (cols == kTileCols) {
+      __builtin_prefetch(wide + kAhead);
+      if (kTileCols > 8) __builtin_prefetch(wide + kAhead + 8);
+      if (kTileCols > 16) __builtin_prefetch(wide + kAhead + 16);
 #pragma GCC unroll 4
       for (int v = 0; v < kTileVectors; ++v) store(panel + v * kWidth, load(wide + v * kWidth));
     } else {
-      for (int j = 0; j < kTileCols; ++j) panel[j] = j < cols ? wide[j] : 0.0;
+      for (Index v = 0; v < whole; ++v) store(panel + v * kWidth, load(wide + v * kWidth));
+      for (Index j = whole * kWidth; j < cols; ++j) panel[j] = wide[j];
     }
   }
 }
@@ -216,29 +226,87 @@ KLQP_INLINE void pack_columns(Index depth, const double* wide, Index step, Index
   }
 }
 
+// One row of sums with the terms of each column contiguous: transposes in registers, without a panel.
+template <bool Subtract>
+KLQP_INLINE void row_of_columns(Index depth, View a, const double* wide, Index step, double* c, Index c_col) {
+  constexpr int vectors = kRowCols / kWidth;
+  Vector sums[vectors] = {};
+  Index t = 0;
+  for (; t + kWidth <= depth; t += kWidth) {
+    const double* column = wide + t;
+#pragma GCC unroll 8
+    for (int v = 0; v < vectors; ++v) {
+      Vector square[kWidth];
+#pragma GCC unroll 8
+      for (int l = 0; l < kWidth; ++l, column += step) square[l] = load(column);
+      transpose(square);
+#pragma GCC unroll 8
+      for (int l = 0; l < kWidth; ++l) sums[v] = madd(a.data[(t + l) * a.col] - Vector{}, square[l], sums[v]);
+    }
+  }
+  for (int v = 0; v < vectors; ++v) {
+    double lanes[kWidth];
+    store(lanes, sums[v]);
+    for (int l = 0; l < kWidth; ++l) {
+      const Index j = v * kWidth + l;
+      for (Index u = t; u < depth; ++u) lanes[l] = madd(a.data[u * a.col], wide[j * step + u], lanes[l]);
+      if (Subtract) {
+        c[j * c_col] -= lanes[l];
+      } else {
+        c[j * c_col] += lanes[l];
+      }
+    }
+  }
+}
+
+// One block of terms of a panel of C (m, cols) += or -= A (m, depth) W (depth, cols), see product.
+template <bool Columns, bool Subtract>
+KLQP_INLINE void panel_product(Index m, Index cols, Index depth, View a, const double* wide, Index step, double* c,
+                               Index c_row, Index c_col) {
+  alignas(64) double panel[kDepth * kTileCols];
+  if (Columns) {
+    pack_columns(depth, wide, step, cols, panel);
+  } else if (m <= kTileRows && cols == kTileCols) {  // used once
+    return tiles<Subtract>(m, depth, a, wide, step, c, c_row, c_col, cols);
+  } else {
+    pack_rows(depth, wide, step, cols, panel);
+  }
+  tiles<Subtract>(m, depth, a, panel, kTileCols, c, c_row, c_col, cols);
+}
+
 // C (m, n) += or -= A (m, k) W (k, n), where W is the wide operand: its element (t, j) is wide[t * step + j], or with
 // Columns wide[j * step + t].
 template <bool Columns, bool Subtract>
 void product(Index m, Index n, Index k, View a, const double* wide, Index step, double* c, Index c_row, Index c_col) {
-  alignas(64) double panel[kDepth * kTileCols];
   for (Index i = 0; i < m; i += kRowBlock) {
     const Index rows = m - i < kRowBlock ? m - i : kRowBlock;
-    for (Index t = 0; t < k; t += kDepth) {
+    const auto part = [&](Index t) { return View{a.data + i * a.row + t * a.col, a.row, a.col}; };
+    const auto wide_part = [&](Index t, Index j) { return wide + (Columns ? j * step + t : t * step + j); };
+    const auto out = [&](Index j) { return c + i * c_row + j * c_col; };
+    const auto panels = [&](Index t, Index j, Index end) {
       const Index depth = k - t < kDepth ? k - t : kDepth;
-      const View part{a.data + i * a.row + t * a.col, a.row, a.col};
-      for (Index j = 0; j < n; j += kTileCols) {
-        const Index cols = n - j < kTileCols ? n - j : kTileCols;
-        double* const out = c + i * c_row + j * c_col;
-        if (Columns) {
-          pack_columns(depth, wide + j * step + t, step, cols, panel);
-        } else if (rows <= kTileRows && cols == kTileCols) {  // used once
-          tiles<Subtract>(rows, depth, part, wide + t * step + j, step, out, c_row, c_col, cols);
-          continue;
+      if (rows == 1) {
+        if constexpr (Columns) {
+          for (; j + kRowCols <= end; j += kRowCols) {
+            row_of_columns<Subtract>(depth, part(t), wide_part(t, j), step, out(j), c_col);
+          }
         } else {
-          pack_rows(depth, wide + t * step + j, step, cols, panel);
+          constexpr int vectors = 4 * kTileVectors;
+          for (; j + vectors * kWidth <= end; j += vectors * kWidth) {
+            tile<1, vectors, Subtract>(depth, part(t), wide_part(t, j), step, out(j), c_row, c_col, vectors * kWidth);
+          }
         }
-        tiles<Subtract>(rows, depth, part, panel, kTileCols, out, c_row, c_col, cols);
       }
+      for (; j < end; j += kTileCols) {
+        const Index cols = end - j < kTileCols ? end - j : kTileCols;
+        panel_product<Columns, Subtract>(rows, cols, depth, part(t), wide_part(t, j), step, out(j), c_row, c_col);
+      }
+    };
+    // Along the rows of W in memory where the other operand may be read again for each panel, else along k last.
+    const bool along = Columns && (rows <= kTileRows || rows * k <= kCached);
+    const Index stride = along ? kPanels : n;
+    for (Index j = 0; j < n; j += stride) {
+      for (Index t = 0; t < k; t += kDepth) panels(t, j, n - j < stride ? n : j + stride);
     }
   }
 }

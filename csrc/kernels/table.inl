@@ -6,6 +6,7 @@
 #include "kernels/noise.inl"
 #include "kernels/optimizer.inl"
 #include "kernels/special.inl"
+#include "kernels/triangular.inl"
 #include "kernels/vector.inl"
 
 namespace klqp {
@@ -37,6 +38,10 @@ constexpr KernelTable make_table(const char* name) {
           .matmul_nt = matmul_nt,
           .matmul_nn = matmul_nn,
           .matmul_tn = matmul_tn,
+          .solve_lower = solve_lower,
+          .solve_lower_transposed = solve_lower_transposed,
+          .cholesky = cholesky,
+          .cholesky_pullback = cholesky_pullback,
           .adam = adam};
 }
 

@@ -174,6 +174,36 @@ void matmul(const std::string& table, const Strided& a, const Strided& b, Stride
                               out.stride);
 }
 
+Index checked_order(const Array& x) {
+  if (x.ndim() != 2 || x.shape(0) != x.shape(1)) throw py::value_error("expected a square matrix");
+  return x.shape(0);
+}
+
+Array copy_of_matrix(const Array& x) { return Array({x.shape(0), x.shape(1)}, x.data()); }
+
+template <void (*KernelTable::*member)(Index, const double*, double*)>
+Array solve(const std::string& table, const Array& l, const Array& x) {
+  if (checked_order(l) != checked_size(x)) throw py::value_error("expected a vector of the matrix's order");
+  Array out = copy_of(x);
+  (find_table(table).*member)(x.size(), l.data(), out.mutable_data());
+  return out;
+}
+
+py::tuple cholesky(const std::string& table, const Array& a) {
+  const Index n = checked_order(a);
+  Array l = copy_of_matrix(a);
+  const Index failed = find_table(table).cholesky(n, l.mutable_data());
+  return py::make_tuple(l, failed);
+}
+
+Array cholesky_pullback(const std::string& table, const Array& l, const Array& lbar) {
+  const Index n = checked_order(l);
+  if (checked_order(lbar) != n) throw py::value_error("expected matrices of one order");
+  Array out = copy_of_matrix(lbar);
+  find_table(table).cholesky_pullback(n, l.data(), out.mutable_data());
+  return out;
+}
+
 template <typename Function>
 void def_matmul(py::module_& m, const char* name, Function function) {
   m.def(name, function, py::arg("table"), py::arg("a").noconvert(), py::arg("b").noconvert(), py::arg("c").noconvert());
@@ -215,4 +245,9 @@ void bind_kernels(py::module_& module) {
   def_matmul(m, "matmul_nt", matmul<&KernelTable::matmul_nt, false, true>);
   def_matmul(m, "matmul_nn", matmul<&KernelTable::matmul_nn, false, false>);
   def_matmul(m, "matmul_tn", matmul<&KernelTable::matmul_tn, true, false>);
+  m.def("solve_lower", solve<&KernelTable::solve_lower>, py::arg("table"), py::arg("l"), py::arg("x"));
+  m.def("solve_lower_transposed", solve<&KernelTable::solve_lower_transposed>, py::arg("table"), py::arg("l"),
+        py::arg("x"));
+  m.def("cholesky", cholesky, py::arg("table"), py::arg("a"));
+  m.def("cholesky_pullback", cholesky_pullback, py::arg("table"), py::arg("l"), py::arg("lbar"));
 }
