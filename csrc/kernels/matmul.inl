@@ -76,6 +76,13 @@ KLQP_INLINE void tile(Index depth, View a, const double* wide, Index step, doubl
 #pragma GCC unroll 12
     for (int v = 0; v < Vectors; ++v) sums[i][v] = Vector{};
   }
+  if (c_col == 1) {  // C is fetched while the sums run
+#pragma GCC unroll 8
+    for (int i = 0; i < Rows; ++i) {
+      __builtin_prefetch(c + i * c_row, 1);
+      if (Vectors * kWidth > 8) __builtin_prefetch(c + i * c_row + 8, 1);
+    }
+  }
   const double* p = a.data;
   for (Index t = 0; t < depth; ++t, p += a.col, wide += step) {
     Vector b[Vectors];
