@@ -39,7 +39,8 @@ class Bijector {
   // read, and what belongs to a constant entry is not.
   virtual void add_pullback(const double* u, const double* z, const double* cot_z, const double* cot_log_jacobian,
                             double* cot_u) const noexcept = 0;
-  // z (n_constrained) -> u (n_unconstrained): NaN for the events outside the support, infinite on its boundary.
+  // z (n_constrained) -> u (n_unconstrained): NaN for the events outside the support, infinite on its boundary
+  // (but NaN for singular symmetric matrices, which are in no one place).
   // Identities that rounding breaks (sums, symmetry) hold if they do to kSupportTolerance.
   virtual void inverse(const double* z, double* u) const noexcept = 0;
 

@@ -35,8 +35,7 @@ class StickBreaking final : public Bijector {
     double stick = 1.0;
     for_tiles(n_unconstrained(), [&](Index begin, Index n) {
       double x[kTile], decay[kTile], log1p_decay[kTile];
-      shift(begin, n, u, x);
-      fill_decay(n, x, decay);
+      prepare(begin, n, u, x, decay);
       kernels().log1p(n, decay, log1p_decay);
       for (Index t = 0; t < n; ++t) {
         const Logistic share(x[t], decay[t]);
@@ -61,8 +60,7 @@ class StickBreaking final : public Bijector {
     double cot_stick = 0.0;
     for_tiles_backwards(n_unconstrained(), [&](Index begin, Index n) {
       double x[kTile], decay[kTile];
-      shift(begin, n, u, x);
-      fill_decay(n, x, decay);
+      prepare(begin, n, u, x, decay);
       for (Index t = n - 1; t >= 0; --t) {
         if (k == 0) {
           --event;
@@ -93,11 +91,19 @@ class StickBreaking final : public Bijector {
   }
 
  private:
-  // x (n) = u - offset from coordinate `begin` on
-  void shift(Index begin, Index n, const double* u, double* x) const noexcept {
+  // x (n) = u - log(K - k) from coordinate `begin` on, and decay (n) = exp(-|x|) without the rounding error of x
+  void prepare(Index begin, Index n, const double* u, double* x, double* decay) const noexcept {
     Index k = begin % n_free();
     for (Index t = 0; t < n; ++t) {
       x[t] = u[begin + t] - offset_[k];
+      decay[t] = x[t] > 0.0 ? -u[begin + t] : u[begin + t];
+      if (++k == n_free()) k = 0;
+    }
+    kernels().exp(n, decay, decay);
+    k = begin % n_free();
+    for (Index t = 0; t < n; ++t) {
+      const auto left = static_cast<double>(n_free() - k);
+      decay[t] = x[t] > 0.0 ? decay[t] * left : decay[t] / left;
       if (++k == n_free()) k = 0;
     }
   }
