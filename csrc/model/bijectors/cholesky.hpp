@@ -110,9 +110,9 @@ class Covariance final : public Bijector {
     for (Index i = 0; i < size_; ++i) {
       double* row = u + offset(i);
       for (Index j = 0; j < i; ++j) {
-        row[j] = (z[i * size_ + j] - kernels().dot(j, row, u + offset(j))) / u[offset(j) + j];
+        row[j] = (z[i * size_ + j] - row_dot(j, row, u + offset(j))) / u[offset(j) + j];
       }
-      const double pivot = z[i * size_ + i] - kernels().dot(i, row, row);
+      const double pivot = z[i * size_ + i] - row_dot(i, row, row);
       if (!(pivot > 0.0)) return false;
       row[i] = std::sqrt(pivot);
     }

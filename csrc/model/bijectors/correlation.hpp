@@ -122,51 +122,79 @@ class Correlation final : public Bijector {
         size_(config.size) {}
 
   void forward(const double* u, double* z, double* log_jacobian) const noexcept override {
-    for (Index event = 0; event < n_events(); ++event, z += n_entries()) {
-      log_jacobian[event] = 0.0;
-      for (Index i = 0; i < size_; ++i) z[i * size_ + i] = 1.0;  // P_ij until row i is done
-      for (Index j = 0; j < size_; ++j) {
-        for_tiles(below(j), [&](Index begin, Index n) {
-          double w[kTile], h[kTile], log_h[kTile];
-          fill_hyperbolic(n, u + begin, w, h);
-          fill_log_sech(n, u + begin, log_h);
-          for (Index t = 0; t < n; ++t) {
-            double* row = z + (j + 1 + begin + t) * size_;
-            double& rest = row[j + 1 + begin + t];
-            row[j] = w[t] * rest;
-            rest *= h[t];
-            log_jacobian[event] += static_cast<double>(size_ - j) * log_h[t];
-          }
-        });
-        u += below(j);
-      }
-      square_factor(size_, z);
-      for (Index i = 0; i < size_; ++i) z[i * size_ + i] = 1.0;
+    std::fill_n(log_jacobian, n_events(), 0.0);
+    for (Index event = 0; event < n_events(); ++event) {
+      // The diagonal is P_ij until row i is done.
+      for (Index i = 0; i < size_; ++i) z[event * n_entries() + i * size_ + i] = 1.0;
     }
+    Index i = 1, j = 0;
+    for_tiles(n_unconstrained(), [&](Index begin, Index n) {
+      double w[kTile], h[kTile], log_h[kTile];
+      fill_hyperbolic(n, u + begin, w, h);
+      fill_log_sech(n, u + begin, log_h);
+      for (Index t = 0; t < n; ++t) {
+        double& rest = z[i * size_ + i];
+        z[i * size_ + j] = w[t] * rest;
+        rest *= h[t];
+        *log_jacobian += static_cast<double>(size_ - j) * log_h[t];
+        if (++i < size_) continue;
+        ++j;
+        i = j + 1;
+        if (i < size_) continue;
+        square_factor(size_, z);
+        for (Index k = 0; k < size_; ++k) z[k * size_ + k] = 1.0;
+        z += n_entries();
+        ++log_jacobian;
+        i = 1;
+        j = 0;
+      }
+    });
   }
 
-  // As for the factor, by columns from the last: P_ij goes back by its logarithm.
+  // As for the factor, but by columns from the last, and P_ij goes back by its logarithm.
   void add_pullback(const double* u, const double*, const double* cot_z, const double* cot_log_jacobian,
                     double* cot_u) const noexcept override {
-    double log_rest[kLargestMatrix], cot_rest[kLargestMatrix], rest[kLargestMatrix];
+    double log_rest[kLargestMatrix], rest[kLargestMatrix], before[kLargestMatrix], cot_rest[kLargestMatrix];
     double column[kLargestMatrix], cot[kLargestMatrix];
-    for (Index event = 0; event < n_events(); ++event, cot_z += n_entries()) {
+    Columns columns;
+    for (Index event = 0; event < n_events(); ++event) {
+      // log P_ii, with the diagonal's index as that of the row
       std::fill_n(log_rest, size_, 0.0);
-      for (Index j = 0; j < size_; ++j, u += below(j - 1)) {
-        for_tiles(below(j), [&](Index begin, Index n) {
-          double log_h[kTile];
-          fill_log_sech(n, u + begin, log_h);
-          for (Index t = 0; t < n; ++t) log_rest[j + 1 + begin + t] += log_h[t];
-        });
-      }
+      Index row = 1, first = 1;
+      for_tiles(n_free(), [&](Index begin, Index n) {
+        double log_h[kTile];
+        fill_log_sech(n, u + begin, log_h);
+        for (Index t = 0; t < n; ++t) {
+          log_rest[row] += log_h[t];
+          if (++row == size_) row = ++first;
+        }
+      });
       kernels().exp(size_, log_rest, rest);
-      const double* first = u - n_free();
+      Index loaded = n_free();  // what follows from there on is in `columns` or done
       for (Index j = size_ - 1; j >= 0; --j) {
-        const Index start = n_free() - below(j) * (below(j) + 1) / 2;
-        pull_back_column(j, first + start, cot_z, cot_log_jacobian[event], log_rest, rest, cot_rest, column, cot,
-                         cot_u + start);
+        const Index start = position(j + 1, j);
+        if (start < loaded) loaded = load(u, start + below(j), columns);
+        const double *w = columns.w + (start - loaded), *h = columns.h + (start - loaded);
+        const double* log_h = columns.log_h + (start - loaded);
+
+        column[j] = rest[j];  // L_jj
+        for (Index t = 0; t < below(j); ++t) log_rest[j + 1 + t] -= log_h[t];
+        kernels().exp(below(j), log_rest + j + 1, before);
+        for (Index t = 0; t < below(j); ++t) column[j + 1 + t] = w[t] * before[t];
+        pull_column(size_, j, cot_z, column, false, cot);
+
+        cot_rest[j] = cot[j];
+        const double power = static_cast<double>(size_ - j) * cot_log_jacobian[event];
+        for (Index t = 0; t < below(j); ++t) {
+          const Index i = j + 1 + t;
+          cot_u[start + t] += rest[i] * (h[t] * cot[i] - w[t] * cot_rest[i]) - power * w[t];
+          cot_rest[i] = w[t] * cot[i] + h[t] * cot_rest[i];
+          rest[i] = before[t];
+        }
       }
+      u += n_free();
       cot_u += n_free();
+      cot_z += n_entries();
     }
   }
 
@@ -184,28 +212,23 @@ class Correlation final : public Bijector {
   // Where entry (i, j), i > j, is in u.
   Index position(Index i, Index j) const noexcept { return n_free() - below(j) * (below(j) + 1) / 2 + i - j - 1; }
 
-  // One step of add_pullback; u and cot_u begin at column j. Takes log_rest, rest and cot_rest from P_i(j+1) to P_ij.
-  void pull_back_column(Index j, const double* u, const double* cot_z, double cot_log_jacobian, double* log_rest,
-                        double* rest, double* cot_rest, double* column, double* cot, double* cot_u) const noexcept {
-    column[j] = rest[j];  // L_jj
-    double w[kLargestMatrix], h[kLargestMatrix], before[kLargestMatrix];
-    for_tiles(below(j), [&](Index begin, Index n) {
-      fill_hyperbolic(n, u + begin, w + begin, h + begin);
-      double log_h[kTile];
-      fill_log_sech(n, u + begin, log_h);
-      for (Index t = 0; t < n; ++t) log_rest[j + 1 + begin + t] -= log_h[t];
-    });
-    kernels().exp(below(j), log_rest + j + 1, before);
-    for (Index t = 0; t < below(j); ++t) column[j + 1 + t] = w[t] * before[t];
-    pull_column(size_, j, cot_z, column, false, cot);
-    cot_rest[j] = cot[j];
-    const double power = static_cast<double>(size_ - j) * cot_log_jacobian;
-    for (Index t = 0; t < below(j); ++t) {
-      const Index i = j + 1 + t;
-      cot_u[t] += rest[i] * (h[t] * cot[i] - w[t] * cot_rest[i]) - power * w[t];
-      cot_rest[i] = w[t] * cot[i] + h[t] * cot_rest[i];
-      rest[i] = before[t];
+  // tanh, sech and log sech of several columns
+  struct Columns {
+    double w[kLargestMatrix], h[kLargestMatrix], log_h[kLargestMatrix];
+  };
+
+  // Fills `columns` with the whole columns before `end` that there is room for, and returns where they start.
+  Index load(const double* u, Index end, Columns& columns) const noexcept {
+    Index first = end;
+    for (Index j = size_ - 2; j >= 0; --j) {
+      const Index start = position(j + 1, j);
+      if (start < end && end - start <= kLargestMatrix) first = start;
     }
+    for_tiles(end - first, [&](Index begin, Index n) {
+      fill_hyperbolic(n, u + first + begin, columns.w + begin, columns.h + begin);
+      fill_log_sech(n, u + first + begin, columns.log_h + begin);
+    });
+    return first;
   }
 
   // u (n_free) from z (size, size), or false where z is not a correlation matrix

@@ -11,10 +11,23 @@ namespace klqp {
 // Rows of the largest matrix: pullbacks of symmetric ones keep columns on the stack.
 inline constexpr Index kLargestMatrix = 1024;
 
+// Kernels for long rows; a call is not worth it for short ones.
+inline double row_dot(Index n, const double* x, const double* y) noexcept {
+  if (n >= 16) return kernels().dot(n, x, y);
+  double sum = 0.0;
+  for (Index i = 0; i < n; ++i) sum += x[i] * y[i];
+  return sum;
+}
+
+inline void row_axpy(Index n, double a, const double* x, double* y) noexcept {
+  if (n >= 16) return kernels().axpy(n, a, x, y);
+  for (Index i = 0; i < n; ++i) y[i] += a * x[i];
+}
+
 // z (size, size): the lower triangle holds L on entry, and all of it L L^T on return.
 inline void square_factor(Index size, double* z) noexcept {
   for (Index i = size - 1; i >= 0; --i) {
-    for (Index j = i; j >= 0; --j) z[i * size + j] = kernels().dot(j + 1, z + i * size, z + j * size);
+    for (Index j = i; j >= 0; --j) z[i * size + j] = row_dot(j + 1, z + i * size, z + j * size);
   }
   for (Index i = 0; i < size; ++i) {
     for (Index j = i + 1; j < size; ++j) z[i * size + j] = z[j * size + i];
@@ -28,12 +41,12 @@ inline void pull_column(Index size, Index j, const double* g, const double* colu
                         double* cot) noexcept {
   for (Index i = j; i < size; ++i) {
     const double* row = g + i * size;
-    cot[i] = kernels().dot(i - j, row + j, column + j) + kernels().dot(size - i - 1, row + i + 1, column + i + 1);
+    cot[i] = row_dot(i - j, row + j, column + j) + row_dot(size - i - 1, row + i + 1, column + i + 1);
     if (diagonal) cot[i] += 2.0 * row[i] * column[i];
   }
   for (Index i = j; i < size; ++i) {
-    kernels().axpy(i - j, column[i], g + i * size + j, cot + j);
-    kernels().axpy(size - i - 1, column[i], g + i * size + i + 1, cot + i + 1);
+    row_axpy(i - j, column[i], g + i * size + j, cot + j);
+    row_axpy(size - i - 1, column[i], g + i * size + i + 1, cot + i + 1);
   }
 }
 
