@@ -11,7 +11,7 @@ from mpmath import cos, matrix, mp, mpf, pi
 mp.dps = 60
 
 HEADER = """\
-// Coefficients of the fits in special.inl, gamma.inl and noise.inl, lowest order first.
+// Coefficients of the fits in special.inl, gamma.inl, noise.inl and densities/von_mises.inl, lowest order first.
 // Printed by coefficients.py, which states the fitted functions; change them there.
 #pragma once
 
@@ -177,10 +177,33 @@ def gamma_functions():
     )
 
 
+def bessel_functions():
+    """Fit the modified Bessel functions of orders 0 and 1, for the von Mises density."""
+
+    def order0(w):
+        return (mp.besseli(0, 2 * mp.sqrt(w)) - 1) / w if w > mpf(10) ** -20 else 1 + w / 4
+
+    def order1(w):
+        return mp.besseli(1, 2 * mp.sqrt(w)) / mp.sqrt(w) if w > mpf(10) ** -20 else 1 + w / 2
+
+    def log_tail(v):
+        return (mp.log(mp.besseli(0, 1 / v)) - 1 / v + mp.log(2 * pi / v) / 2) / v
+
+    def gap_tail(v):
+        return (1 - mp.besseli(1, 1 / v) / mp.besseli(0, 1 / v)) / v
+
+    far = mpf(1) / 16
+    emit("kBessel0", polynomial(order0, 0, 64, 22), "(I0(k) - 1) / w in w = k^2 / 4, k <= 16")
+    emit("kBessel1", polynomial(order1, 0, 64, 22), "2 I1(k) / k in w = k^2 / 4, k <= 16")
+    emit("kBesselLogTail", polynomial(log_tail, 0, far, 12), "k log(exp(-k) I0(k) sqrt(2 pi k)) in v = 1 / k, k >= 16")
+    emit("kBesselGapTail", polynomial(gap_tail, 0, far, 12), "k (1 - I1(k) / I0(k)) in v = 1 / k, k >= 16")
+
+
 if __name__ == "__main__":
     print(HEADER, end="")
     exponentials()
     turns()
     normal_quantile()
     gamma_functions()
+    bessel_functions()
     print("\n}  // namespace\n}  // namespace klqp")

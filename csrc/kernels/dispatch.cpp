@@ -75,4 +75,11 @@ const KernelTable& kernels() noexcept { return *tables().active; }
 
 std::span<const KernelTable* const> available_kernels() noexcept { return {tables().list, tables().count}; }
 
+const DensityKernel* find_density(const KernelTable& table, std::string_view name) noexcept {
+  for (const DensityKernel& density : table.densities) {
+    if (name == density.name) return &density;
+  }
+  return nullptr;
+}
+
 }  // namespace klqp

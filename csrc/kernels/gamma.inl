@@ -9,13 +9,17 @@ namespace {
 constexpr double kPi = 3.141592653589793;
 constexpr double kStirlingStart = 8.0;
 
-// For x >= 0.
+struct LgammaShift {
+  double t;        // the argument less 2, shifted to [-1/2, 1/2)
+  double product;  // of the factors that the shift leaves behind; its log is added, or subtracted where `small`
+  bool small;
+};
+
 //   x <  1/2          log Gamma(x + 2) - log(x (x + 1))
 //   x <  3/2          log Gamma(x + 1) - log x
 //   x <  8            log Gamma(x - k) + log((x - 1) ... (x - k)), x - k in [3/2, 5/2)
-// Around 1 and 2 no digits are lost: both terms vanish there like the result.
-KLQP_INLINE double lgamma_positive(double x) {
-  const bool large = x >= kStirlingStart;
+// Around 1 and 2 no digits are lost: both terms vanish there like the result. Where `large`, t is 0.
+KLQP_INLINE LgammaShift shift_lgamma(double x, bool large) {
   double t = x - 2.0;
   double product = 1.0;
 #pragma GCC unroll 6
@@ -27,9 +31,19 @@ KLQP_INLINE double lgamma_positive(double x) {
   const bool small = x < 1.5, tiny = x < 0.5;
   product = small ? (tiny ? madd(x, x, x) : x) : product;
   t = small ? (tiny ? x : x - 1.0) : t;
-  t = large ? 0.0 : t;
-  const double log_term = log_one(large ? x : product);
-  const double near = t * polynomial(kLgamma, t) + (small ? -log_term : log_term);
+  return {large ? 0.0 : t, product, small};
+}
+
+KLQP_INLINE double finish_lgamma(LgammaShift shift, double log_product) {
+  return shift.t * polynomial(kLgamma, shift.t) + (shift.small ? -log_product : log_product);
+}
+
+// For x >= 0.
+KLQP_INLINE double lgamma_positive(double x) {
+  const bool large = x >= kStirlingStart;
+  const LgammaShift shift = shift_lgamma(x, large);
+  const double log_term = log_one(large ? x : shift.product);
+  const double near = finish_lgamma(shift, log_term);
   const double inverse = 1.0 / x;
   const double series = madd(inverse, polynomial(kStirling, inverse * inverse), 0x1.acfe390c97d69p-2);
   return large ? madd(x - 0.5, log_term - 1.0, series) : near;
@@ -52,12 +66,15 @@ KLQP_INLINE double lgamma_reflected(double x, double at_positive) {
   return x < 0.0 ? (x == -kInfinity ? x : y) : at_positive;
 }
 
-// For x >= 0.
+struct DigammaParts {
+  double near;      // digamma(x), where x < 8
+  double fraction;  // 1 / x, where x >= 8
+};
+
 //   x < 1             digamma(x + 1) - 1/x
 //   x < 8             digamma(x - k) + 1/(x - 1) + ... + 1/(x - k), x - k in [1, 2); the sum as one fraction
 // Near its root digamma is (x - root) times a polynomial and keeps its relative accuracy.
-KLQP_INLINE double digamma_positive(double x) {
-  const bool large = x >= kStirlingStart;
+KLQP_INLINE DigammaParts digamma_parts(double x, bool large) {
   double y = x, top = 0.0, bottom = 1.0;
 #pragma GCC unroll 6
   for (int k = 0; k < 6; ++k) {
@@ -73,10 +90,16 @@ KLQP_INLINE double digamma_positive(double x) {
   bottom = (large | small) ? x : bottom;
   const double fraction = top / bottom;
   const double from_root = (y - kDigammaRootHigh) - kDigammaRootLow;
-  const double near = madd(from_root, polynomial(kDigamma, y - 1.5), fraction);
-  const double w = fraction * fraction;
-  const double far = log_one(large ? x : 8.0) - madd(w, polynomial(kDigammaTail, w), 0.5 * fraction);
-  return large ? far : near;
+  return {madd(from_root, polynomial(kDigamma, y - 1.5), fraction), fraction};
+}
+
+// For x >= 0.
+KLQP_INLINE double digamma_positive(double x) {
+  const bool large = x >= kStirlingStart;
+  const DigammaParts parts = digamma_parts(x, large);
+  const double w = parts.fraction * parts.fraction;
+  const double far = log_one(large ? x : 8.0) - madd(w, polynomial(kDigammaTail, w), 0.5 * parts.fraction);
+  return large ? far : parts.near;
 }
 
 // digamma(-a) = digamma(a) + 1/a + pi / tan(pi a), a = -x >= 0; also for the two zeros.

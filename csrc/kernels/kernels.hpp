@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <span>
+#include <string_view>
 
 namespace klqp {
 
@@ -19,6 +20,23 @@ struct NoiseKey {
   std::uint32_t stream;
   std::uint32_t step;
   std::uint32_t draw;
+};
+
+// An elementwise distribution: the log density of a value given up to three parameters, and its derivatives. Outside
+// the support (at non-integers where it is discrete, and at infinity) the log density is -infinity and derivatives are
+// 0. NaN in any argument and parameters that are not legal, infinite ones among them, give NaN.
+struct DensityKernel {
+  const char* name;
+  int n_args;          // the value first, then the parameters
+  unsigned base_args;  // bit k set: log_base reads args[k]; 0 when there is no log_base
+  // args[k] points to n numbers, or to one where bit k of `scalars` is set. out (n) = log density, without log_base.
+  void (*log_prob)(Index n, const double* const* args, unsigned scalars, double* out) noexcept;
+  // grads[k] (n) = d log_prob / d args[k], where grads[k] is not null (assigned, not added). Discrete values and counts
+  // of trials have no derivative: 0.
+  void (*gradient)(Index n, const double* const* args, unsigned scalars, double* const* grads) noexcept;
+  // The part of the log density that depends on data-like arguments alone (e.g. -lgamma(x + 1), log C(n, x)), 0 outside
+  // the support; null when there is none.
+  void (*log_base)(Index n, const double* const* args, unsigned scalars, double* out) noexcept;
 };
 
 struct KernelTable {
@@ -90,6 +108,9 @@ struct KernelTable {
   // Adam (Kingma & Ba 2015): step = learning rate / (1 - beta1^t), correction = 1 / (1 - beta2^t).
   void (*adam)(Index n, const double* grad, double beta1, double beta2, double epsilon, double step, double correction,
                double* m, double* v, double* params);
+
+  // --- elementwise distributions, in the same order in every table -------------------------------------------
+  std::span<const DensityKernel> densities;
 };
 
 // The table in use: the best one this machine can run, capped by the environment variable KLQP_ISA
@@ -98,5 +119,8 @@ const KernelTable& kernels() noexcept;
 
 // All tables that this machine can run, slowest first; for tests.
 std::span<const KernelTable* const> available_kernels() noexcept;
+
+// The elementwise distribution of a name, or null.
+const DensityKernel* find_density(const KernelTable& table, std::string_view name) noexcept;
 
 }  // namespace klqp

@@ -1,6 +1,7 @@
 // The table of this translation unit's kernels; everything it points to is local to the unit.
 #pragma once
 
+#include "kernels/densities.inl"
 #include "kernels/gamma.inl"
 #include "kernels/matmul.inl"
 #include "kernels/noise.inl"
@@ -43,6 +44,8 @@ constexpr KernelTable make_table(const char* name) {
           .cholesky = cholesky,
           .cholesky_pullback = cholesky_pullback,
           .adam = adam};
+          .adam = adam,
+          .densities = kDensities};
 }
 
 }  // namespace

@@ -155,6 +155,37 @@ struct Matrix {
     stride = rows > 1 && cols > 0 ? x.strides(0) / size : cols;
     if ((cols > 1 && rows > 0 && x.strides(1) != size) || x.strides(0) % size != 0 || stride < cols) {
       throw py::value_error("expected a matrix with contiguous rows");
+// --- elementwise distributions ----------------------------------------------------------------------------
+
+const klqp::DensityKernel& find_density(const std::string& table, const std::string& name) {
+  const klqp::DensityKernel* density = klqp::find_density(find_table(table), name);
+  if (density == nullptr) throw py::value_error("expected a name of kernels.densities(), got '" + name + "'");
+  return *density;
+}
+
+// Arguments of a density as its kernels want them: vectors of one length n, or scalars, which are 0-d arrays. An
+// argument that is not needed may be missing from the end.
+struct DensityArguments {
+  std::vector<const double*> pointers;
+  unsigned scalars = 0;
+  Index n = 1;
+
+  DensityArguments(const klqp::DensityKernel& density, const std::vector<Array>& args, std::size_t needed) {
+    if (args.size() < needed || args.size() > static_cast<std::size_t>(density.n_args)) {
+      throw py::value_error("expected " + std::to_string(density.n_args) + " arguments of " + density.name + ", got " +
+                            std::to_string(args.size()));
+    }
+    bool any_vector = false;
+    for (std::size_t k = 0; k < args.size(); ++k) {
+      pointers.push_back(args[k].data());
+      if (args[k].ndim() == 0) {
+        scalars |= 1u << k;
+        continue;
+      }
+      const Index size = checked_size(args[k]);
+      if (any_vector && size != n) throw py::value_error("expected scalars and vectors of one length");
+      any_vector = true;
+      n = size;
     }
   }
 };
@@ -207,6 +238,51 @@ Array cholesky_pullback(const std::string& table, const Array& l, const Array& l
 template <typename Function>
 void def_matmul(py::module_& m, const char* name, Function function) {
   m.def(name, function, py::arg("table"), py::arg("a").noconvert(), py::arg("b").noconvert(), py::arg("c").noconvert());
+py::list densities() {
+  py::list rows;
+  for (const klqp::DensityKernel& density : klqp::kernels().densities) {
+    rows.append(py::make_tuple(density.name, density.n_args, density.base_args));
+  }
+  return rows;
+}
+
+Array log_density(const std::string& table, const std::string& name, const std::vector<Array>& args) {
+  const klqp::DensityKernel& density = find_density(table, name);
+  const DensityArguments arguments(density, args, static_cast<std::size_t>(density.n_args));
+  Array out(arguments.n);
+  density.log_prob(arguments.n, arguments.pointers.data(), arguments.scalars, out.mutable_data());
+  return out;
+}
+
+Array log_density_base(const std::string& table, const std::string& name, const std::vector<Array>& args) {
+  const klqp::DensityKernel& density = find_density(table, name);
+  if (density.log_base == nullptr) throw py::value_error(name + " has no base");
+  const DensityArguments arguments(density, args, density.base_args == 1 ? 1 : 2);
+  Array out(arguments.n);
+  density.log_base(arguments.n, arguments.pointers.data(), arguments.scalars, out.mutable_data());
+  return out;
+}
+
+// The wanted derivatives, None in place of the others.
+py::list log_density_gradient(const std::string& table, const std::string& name, const std::vector<Array>& args,
+                              const std::vector<bool>& wanted) {
+  const klqp::DensityKernel& density = find_density(table, name);
+  const DensityArguments arguments(density, args, static_cast<std::size_t>(density.n_args));
+  if (wanted.size() != args.size()) throw py::value_error("expected one flag for each argument");
+  py::list grads;
+  std::vector<double*> pointers;
+  for (const bool flag : wanted) {
+    if (flag) {
+      Array grad(arguments.n);
+      pointers.push_back(grad.mutable_data());
+      grads.append(grad);
+    } else {
+      pointers.push_back(nullptr);
+      grads.append(py::none());
+    }
+  }
+  density.gradient(arguments.n, arguments.pointers.data(), arguments.scalars, pointers.data());
+  return grads;
 }
 
 template <typename Function>
@@ -250,4 +326,9 @@ void bind_kernels(py::module_& module) {
         py::arg("x"));
   m.def("cholesky", cholesky, py::arg("table"), py::arg("a"));
   m.def("cholesky_pullback", cholesky_pullback, py::arg("table"), py::arg("l"), py::arg("lbar"));
+  m.def("densities", densities);
+  m.def("log_density", log_density, py::arg("table"), py::arg("name"), py::arg("args"));
+  m.def("log_density_base", log_density_base, py::arg("table"), py::arg("name"), py::arg("args"));
+  m.def("log_density_gradient", log_density_gradient, py::arg("table"), py::arg("name"), py::arg("args"),
+        py::arg("wanted"));
 }

@@ -1,0 +1,237 @@
+// Loops over the elementwise densities of densities/, and the rows of the table of densities.
+//
+// A density is a struct with
+//
+//   name, n_args               as in DensityKernel
+//   prepare(parameters...)     everything that depends on the parameters alone; unused parts are optimised away
+//   invalid                    0 for legal parameters, NaN for others
+//   supports(x)                for finite x
+//   log_prob(x), gradient(x)   for x in the support and legal parameters; any number elsewhere
+//   base_args, log_base(...)   if it has one: 0 outside the support
+//
+// Where all parameters are scalars prepare() runs once; otherwise in the loop, and scalars among the arguments are
+// spread over a tile. Both run the same operations and give the same bits.
+#pragma once
+
+#include "kernels/densities/bernoulli.inl"
+#include "kernels/densities/beta.inl"
+#include "kernels/densities/beta_binomial.inl"
+#include "kernels/densities/binomial.inl"
+#include "kernels/densities/cauchy.inl"
+#include "kernels/densities/chi2.inl"
+#include "kernels/densities/exponential.inl"
+#include "kernels/densities/gamma.inl"
+#include "kernels/densities/geometric.inl"
+#include "kernels/densities/gumbel.inl"
+#include "kernels/densities/half_cauchy.inl"
+#include "kernels/densities/half_normal.inl"
+#include "kernels/densities/inverse_gamma.inl"
+#include "kernels/densities/laplace.inl"
+#include "kernels/densities/log_normal.inl"
+#include "kernels/densities/logistic.inl"
+#include "kernels/densities/negative_binomial.inl"
+#include "kernels/densities/normal.inl"
+#include "kernels/densities/poisson.inl"
+#include "kernels/densities/student_t.inl"
+#include "kernels/densities/uniform.inl"
+#include "kernels/densities/von_mises.inl"
+#include "kernels/densities/weibull.inl"
+
+namespace klqp {
+namespace {
+
+constexpr Index kDensityTile = 256;
+constexpr int kMaxDensityArgs = 4;
+
+// The arguments of one tile after another as arrays; scalars are spread once.
+template <int Count>
+class ArgTiles {
+ public:
+  KLQP_INLINE ArgTiles(Index n, const double* const* args, unsigned scalars) {
+    for (int k = 0; k < Count; ++k) {
+      const bool spread = n > 1 && (scalars >> k & 1u) != 0;
+      step_[k] = spread ? 0 : kDensityTile;
+      at_[k] = args[k];
+      if (!spread) continue;
+      const double value = *args[k];
+      const Index filled = n < kDensityTile ? n : kDensityTile;
+      for (Index i = 0; i < filled; ++i) values_[k][i] = value;
+      at_[k] = values_[k];
+    }
+  }
+  KLQP_INLINE const double* operator[](int k) const { return at_[k < Count ? k : 0]; }
+  KLQP_INLINE void advance() {
+    for (int k = 0; k < Count; ++k) at_[k] += step_[k];
+  }
+
+ private:
+  const double* at_[Count];
+  Index step_[Count];
+  double values_[Count][kDensityTile];
+};
+
+// D::prepare of as many parameters as it takes.
+template <class D>
+KLQP_INLINE D prepare(double first, double second, double third) {
+  if constexpr (D::n_args == 2) {
+    return D::prepare(first);
+  } else if constexpr (D::n_args == 3) {
+    return D::prepare(first, second);
+  } else {
+    return D::prepare(first, second, third);
+  }
+}
+
+template <class D>
+KLQP_INLINE D prepare_scalars(const double* const* args) {
+  return prepare<D>(*args[1], D::n_args > 2 ? *args[2] : 0.0, D::n_args > 3 ? *args[3] : 0.0);
+}
+
+// Values outside the support, illegal parameters and NaN.
+template <class D>
+KLQP_INLINE double checked_log_prob(const D& d, double x) {
+  const double y = (d.supports(x) & is_finite(x)) ? d.log_prob(x) : -kInfinity;
+  return (x == x ? y : x) + d.invalid;
+}
+
+KLQP_INLINE double checked_partial(bool inside, double partial, double x, double invalid) {
+  return (inside ? partial : (x == x ? 0.0 : x)) + invalid;
+}
+
+template <class D>
+KLQP_INLINE Partials checked_gradient(const D& d, double x) {
+  const bool inside = d.supports(x) & is_finite(x);
+  const Partials p = d.gradient(x);
+  return {checked_partial(inside, p.value, x, d.invalid), checked_partial(inside, p.first, x, d.invalid),
+          checked_partial(inside, p.second, x, d.invalid), checked_partial(inside, p.third, x, d.invalid)};
+}
+
+template <class D>
+constexpr unsigned kParameterBits = (1u << D::n_args) - 2u;
+
+template <class D>
+void log_prob_kernel(Index n, const double* const* args, unsigned scalars, double* out) noexcept {
+  if ((scalars & (kParameterBits<D> | 1u)) == kParameterBits<D>) {
+    const D d = prepare_scalars<D>(args);
+    const double* const x = args[0];
+#pragma omp simd
+    for (Index i = 0; i < n; ++i) out[i] = checked_log_prob(d, x[i]);
+    return;
+  }
+  ArgTiles<D::n_args> tiles(n, args, scalars);
+  for (Index start = 0; start < n; start += kDensityTile, tiles.advance()) {
+    const Index count = n - start < kDensityTile ? n - start : kDensityTile;
+    const double *const x = tiles[0], *const first = tiles[1], *const second = tiles[2], *const third = tiles[3];
+    double* const y = out + start;
+#pragma omp simd
+    for (Index i = 0; i < count; ++i) y[i] = checked_log_prob(prepare<D>(first[i], second[i], third[i]), x[i]);
+  }
+}
+
+template <class D>
+void gradient_kernel(Index n, const double* const* args, unsigned scalars, double* const* grads) noexcept {
+  const bool scalar_parameters = (scalars & (kParameterBits<D> | 1u)) == kParameterBits<D>;
+  bool value_only = true;
+  for (int k = 1; k < D::n_args; ++k) value_only = value_only && grads[k] == nullptr;
+  if (scalar_parameters && value_only) {
+    if (grads[0] == nullptr) return;
+    const D d = prepare_scalars<D>(args);
+    const double* const x = args[0];
+    double* const out = grads[0];
+#pragma omp simd
+    for (Index i = 0; i < n; ++i) out[i] = checked_gradient(d, x[i]).value;
+    return;
+  }
+  // Unwanted derivatives are written to where nobody reads them.
+  double unwanted[kMaxDensityArgs][kDensityTile];
+  ArgTiles<D::n_args> tiles(n, args, scalar_parameters ? 0u : scalars);
+  for (Index start = 0; start < n; start += kDensityTile) {
+    const Index count = n - start < kDensityTile ? n - start : kDensityTile;
+    double* to[kMaxDensityArgs];
+    for (int k = 0; k < kMaxDensityArgs; ++k) {
+      to[k] = k < D::n_args && grads[k] != nullptr ? grads[k] + start : unwanted[k];
+    }
+    double *const to_value = to[0], *const to_first = to[1], *const to_second = to[2], *const to_third = to[3];
+    const auto write = [=](Index i, const Partials& p) __attribute__((always_inline)) {
+      to_value[i] = p.value;
+      to_first[i] = p.first;
+      if constexpr (D::n_args > 2) to_second[i] = p.second;
+      if constexpr (D::n_args > 3) to_third[i] = p.third;
+    };
+    if (scalar_parameters) {
+      const D d = prepare_scalars<D>(args);
+      const double* const x = args[0] + start;
+#pragma omp simd
+      for (Index i = 0; i < count; ++i) write(i, checked_gradient(d, x[i]));
+    } else {
+      const double *const x = tiles[0], *const first = tiles[1], *const second = tiles[2], *const third = tiles[3];
+#pragma omp simd
+      for (Index i = 0; i < count; ++i) write(i, checked_gradient(prepare<D>(first[i], second[i], third[i]), x[i]));
+      tiles.advance();
+    }
+  }
+}
+
+template <class D>
+void log_base_kernel(Index n, const double* const* args, unsigned scalars, double* out) noexcept {
+  constexpr int count_args = D::base_args == 1 ? 1 : 2;
+  static_assert(D::base_args == 1 || D::base_args == 3);
+  ArgTiles<count_args> tiles(n, args, scalars);
+  for (Index start = 0; start < n; start += kDensityTile, tiles.advance()) {
+    const Index count = n - start < kDensityTile ? n - start : kDensityTile;
+    const double *const x = tiles[0], *const first = tiles[1];
+    double* const y = out + start;
+#pragma omp simd
+    for (Index i = 0; i < count; ++i) {
+      if constexpr (count_args == 1) {
+        y[i] = D::log_base(x[i]);
+      } else {
+        y[i] = D::log_base(x[i], first[i]);
+      }
+    }
+  }
+}
+
+template <class D>
+constexpr DensityKernel density_row() {
+  DensityKernel row = {D::name, D::n_args, 0, log_prob_kernel<D>, gradient_kernel<D>, nullptr};
+  if constexpr (requires { D::base_args; }) {
+    row.base_args = D::base_args;
+    row.log_base = log_base_kernel<D>;
+  }
+  return row;
+}
+
+constexpr DensityKernel kDensities[] = {
+    density_row<NormalDensity>(),
+    density_row<LogNormalDensity>(),
+    density_row<LaplaceDensity>(),
+    density_row<CauchyDensity>(),
+    density_row<HalfCauchyDensity>(),
+    density_row<LogisticDensity>(),
+    density_row<HalfNormalDensity>(),
+    density_row<UniformDensity>(),
+    density_row<StudentTDensity>(),
+    density_row<GammaDensity>(),
+    density_row<InverseGammaDensity>(),
+    density_row<BetaDensity>(),
+    density_row<ExponentialDensity>(),
+    density_row<Chi2Density>(),
+    density_row<WeibullDensity>(),
+    density_row<GumbelDensity>(),
+    density_row<VonMisesDensity>(),
+    density_row<BernoulliLogitsDensity>(),
+    density_row<BernoulliProbsDensity>(),
+    density_row<BinomialLogitsDensity>(),
+    density_row<BinomialProbsDensity>(),
+    density_row<BetaBinomialDensity>(),
+    density_row<PoissonDensity>(),
+    density_row<PoissonLogDensity>(),
+    density_row<NegativeBinomialLogitsDensity>(),
+    density_row<NegativeBinomialProbsDensity>(),
+    density_row<GeometricLogitsDensity>(),
+    density_row<GeometricProbsDensity>(),
+};
+
+}  // namespace
+}  // namespace klqp
