@@ -4,6 +4,7 @@ from functools import partial
 
 import numpy as np
 
+from bench.kernels import densities
 from bench.kernels.speed import N, rows
 from bench.report import Table
 from bench.timing import interleaved, summary
@@ -62,10 +63,11 @@ def run(settings):
         notes=[
             f"ratio: peer / {tables[-1]}, within a round. Kernels that work in place (axpy,",
             "multiply_add, location_scale_pullback, adam) are timed with copies of their outputs,",
-            "which fits do not make.",
+            "which fits do not make. Densities have arrays for all arguments; SciPy's include what",
+            "depends on counts alone, which is a kernel of its own here.",
         ],
     )
-    for name, kernel, peer_name, peer in (*rows(), *vector_rows()):
+    for name, kernel, peer_name, peer in (*rows(), *vector_rows(), *densities.rows()):
         contenders = {t: partial(kernel, t) for t in tables}
         times = interleaved({**contenders, "peer": peer}, settings, batch=0.002)
         each = [float(np.median(times[t])) * 1e9 / N for t in (*tables, "peer")]

@@ -349,8 +349,10 @@ def test_values_of_scipy(name):
     if base_args:
         y = y + kernels.log_density_base(kernels.active(), name, args[: base_args.bit_length()])
     expected = SCIPY[name](*args)
-    usable = np.isfinite(expected)  # SciPy underflows in some tails
-    assert np.mean(usable) > 0.7
+    usable = np.isfinite(expected)  # SciPy underflows in some tails, and knows probabilities but no logits
+    if name.endswith("_logits"):
+        usable &= np.abs(args[-1]) < 12
+    assert np.mean(usable) > 0.6
     np.testing.assert_allclose(y[usable], expected[usable], rtol=1e-7, atol=1e-7)
 
 
@@ -386,7 +388,7 @@ def scale_of(name, k, args):
         others = args[1] if len(args) == 3 else 1
         return x + others
     if name in ("beta_binomial", "negative_binomial_logits", "negative_binomial_probs"):
-        return 1 + np.log1p(x / args[k])
+        return 1 + (np.log1p(x / args[k]) if k else 0)
     return 1.0
 
 
@@ -550,7 +552,7 @@ EDGES = [
     ("laplace", [1.0, 1.0, 0.5], 0.0, [0.0, 0.0, -2.0]),
     ("cauchy", [1e200, 0.0, 1.0], -2 * np.log(1e200) - np.log(np.pi), [-2e-200, 2e-200, 1.0]),
     ("student_t", [1e200, 3.0, 0.0, 1.0], None, [-4e-200, None, 4e-200, 3.0]),
-    ("student_t", [0.0, 1e12, 0.0, 1.0], -np.log(2 * np.pi) / 2, [0.0, 5e-25, 0.0, -1.0]),
+    ("student_t", [0.0, 1e12, 0.0, 1.0], -np.log(2 * np.pi) / 2 - 2.5e-13, [0.0, 5e-25, 0.0, -1.0]),
     ("gumbel", [1000.0, 0.0, 1.0], -1000.0, [-1.0, 1.0, 999.0]),
     ("gumbel", [-1000.0, 0.0, 1.0], -INF, [INF, -INF, INF]),
     ("von_mises", [1.0, 0.3, 0.0], -np.log(2 * np.pi), [0.0, 0.0, np.cos(0.7)]),

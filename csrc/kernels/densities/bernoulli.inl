@@ -17,10 +17,11 @@ struct BernoulliLogitsDensity {
   }
   KLQP_INLINE bool supports(double x) const { return (x == 0.0) | (x == 1.0); }
 
-  KLQP_INLINE double log_prob(double x) const { return -softplus_one(x == 1.0 ? -logits : logits); }
+  // x is 0 or 1: the sign of the logits of the other value, which arithmetic gives without a branch.
+  KLQP_INLINE double log_prob(double x) const { return -softplus_one((1.0 - 2.0 * x) * logits); }
   KLQP_INLINE Partials gradient(double x) const {
-    const double other = sigmoid_one(x == 1.0 ? -logits : logits);  // the probability of the other value
-    return {0.0, x == 1.0 ? other : -other};
+    const double sign = 1.0 - 2.0 * x;
+    return {0.0, -sign * sigmoid_one(sign * logits)};
   }
 };
 
@@ -36,10 +37,10 @@ struct BernoulliProbsDensity {
   KLQP_INLINE bool supports(double x) const { return (x == 0.0) | (x == 1.0); }
 
   KLQP_INLINE double log_prob(double x) const {
-    const bool one = x == 1.0;
-    return log_or_near(!one & (probs < 0.25), -probs, one ? probs : 1.0 - probs);
+    const bool near = (x == 0.0) & (probs < 0.25);
+    return log_or_near(near, -probs, select(x == 0.0, 1.0 - probs, probs));
   }
-  KLQP_INLINE Partials gradient(double x) const { return {0.0, 1.0 / (x == 1.0 ? probs : probs - 1.0)}; }
+  KLQP_INLINE Partials gradient(double x) const { return {0.0, 1.0 / select(x == 0.0, probs - 1.0, probs)}; }
 };
 
 }  // namespace

@@ -46,7 +46,7 @@ struct BetaDensity {
   KLQP_INLINE Partials gradient(double x) const {
     const double e = excess(x);
     // (a - 1) / x - (b - 1) / (1 - x); at an end of the support only where its own factor is constant
-    const double inside = (madd(-2.0, x, 1.0) - e) / (x * (1.0 - x));
+    const double inside = (madd(2.0, x, -1.0) - e) / (x * (1.0 - x));
     const double at_zero = (x == 0.0) & (a.a == 1.0) ? 1.0 - b.a : inside;
     const double by_value = (x == 1.0) & (b.a == 1.0) ? a.a - 1.0 : at_zero;
     return {by_value, log_of_factor(a, e, log_one(x)) + gap_a, log_of_factor(b, -e, log_complement(x)) + gap_b};
