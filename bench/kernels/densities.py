@@ -1,6 +1,6 @@
 """Times the elementwise densities of every table beside SciPy's, in nanoseconds an element.
 
-usage: python bench/kernels/densities.py
+usage: python -m bench.kernels.densities, from the checkout
 """
 
 import numpy as np

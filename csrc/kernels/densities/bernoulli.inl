@@ -6,6 +6,9 @@
 namespace klqp {
 namespace {
 
+// Asking for 0 and for 1 separately would make compilers branch.
+KLQP_INLINE bool is_bit(double x) { return x * (1.0 - x) == 0.0; }
+
 struct BernoulliLogitsDensity {
   static constexpr const char* name = "bernoulli_logits";
   static constexpr int n_args = 2;
@@ -15,9 +18,9 @@ struct BernoulliLogitsDensity {
   KLQP_INLINE static BernoulliLogitsDensity prepare(double logits) {
     return {invalid_unless(logits == logits), logits};
   }
-  KLQP_INLINE bool supports(double x) const { return (x == 0.0) | (x == 1.0); }
+  KLQP_INLINE bool supports(double x) const { return is_bit(x); }
 
-  // x is 0 or 1: the sign of the logits of the other value, which arithmetic gives without a branch.
+  // x is 0 or 1: the sign of the logits of the other value, by arithmetic.
   KLQP_INLINE double log_prob(double x) const { return -softplus_one((1.0 - 2.0 * x) * logits); }
   KLQP_INLINE Partials gradient(double x) const {
     const double sign = 1.0 - 2.0 * x;
@@ -34,13 +37,13 @@ struct BernoulliProbsDensity {
   KLQP_INLINE static BernoulliProbsDensity prepare(double probs) {
     return {invalid_unless(is_probability(probs)), probs};
   }
-  KLQP_INLINE bool supports(double x) const { return (x == 0.0) | (x == 1.0); }
+  KLQP_INLINE bool supports(double x) const { return is_bit(x); }
 
   KLQP_INLINE double log_prob(double x) const {
-    const bool near = (x == 0.0) & (probs < 0.25);
-    return log_or_near(near, -probs, select(x == 0.0, 1.0 - probs, probs));
+    const bool near = (x < 0.5) & (probs < 0.25);
+    return log_or_near(near, -probs, select(x < 0.5, 1.0 - probs, probs));
   }
-  KLQP_INLINE Partials gradient(double x) const { return {0.0, 1.0 / select(x == 0.0, probs - 1.0, probs)}; }
+  KLQP_INLINE Partials gradient(double x) const { return {0.0, 1.0 / select(x < 0.5, probs - 1.0, probs)}; }
 };
 
 }  // namespace
