@@ -17,7 +17,7 @@ from klqp.inference.klqp import (
     ScoreKLqp,
     ScoreRBKLqp,
 )
-from klqp.model.random_variable import LogDensity
+from klqp.model.log_density import LogDensity
 from klqp.native import NativeLogDensity, get_include
 from klqp.stopping import Plateau, Steps, TimeLimit
 

@@ -15,7 +15,7 @@ from klqp._checks import positive_int
 from klqp._seeds import Seed, as_key
 from klqp.errors import RejectedDrawsWarning
 from klqp.families import Family
-from klqp.model.random_variable import LogDensity, RandomVariable
+from klqp.model.log_density import LogDensity, RandomVariable
 from klqp.summary import Summary
 from klqp.targets import coerce, make_target
 

@@ -43,7 +43,6 @@ constexpr KernelTable make_table(const char* name) {
           .solve_lower_transposed = solve_lower_transposed,
           .cholesky = cholesky,
           .cholesky_pullback = cholesky_pullback,
-          .adam = adam};
           .adam = adam,
           .densities = kDensities};
 }

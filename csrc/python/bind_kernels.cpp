@@ -155,37 +155,6 @@ struct Matrix {
     stride = rows > 1 && cols > 0 ? x.strides(0) / size : cols;
     if ((cols > 1 && rows > 0 && x.strides(1) != size) || x.strides(0) % size != 0 || stride < cols) {
       throw py::value_error("expected a matrix with contiguous rows");
-// --- elementwise distributions ----------------------------------------------------------------------------
-
-const klqp::DensityKernel& find_density(const std::string& table, const std::string& name) {
-  const klqp::DensityKernel* density = klqp::find_density(find_table(table), name);
-  if (density == nullptr) throw py::value_error("expected a name of kernels.densities(), got '" + name + "'");
-  return *density;
-}
-
-// Arguments of a density as its kernels want them: vectors of one length n, or scalars, which are 0-d arrays. An
-// argument that is not needed may be missing from the end.
-struct DensityArguments {
-  std::vector<const double*> pointers;
-  unsigned scalars = 0;
-  Index n = 1;
-
-  DensityArguments(const klqp::DensityKernel& density, const std::vector<Array>& args, std::size_t needed) {
-    if (args.size() < needed || args.size() > static_cast<std::size_t>(density.n_args)) {
-      throw py::value_error("expected " + std::to_string(density.n_args) + " arguments of " + density.name + ", got " +
-                            std::to_string(args.size()));
-    }
-    bool any_vector = false;
-    for (std::size_t k = 0; k < args.size(); ++k) {
-      pointers.push_back(args[k].data());
-      if (args[k].ndim() == 0) {
-        scalars |= 1u << k;
-        continue;
-      }
-      const Index size = checked_size(args[k]);
-      if (any_vector && size != n) throw py::value_error("expected scalars and vectors of one length");
-      any_vector = true;
-      n = size;
     }
   }
 };
@@ -238,6 +207,43 @@ Array cholesky_pullback(const std::string& table, const Array& l, const Array& l
 template <typename Function>
 void def_matmul(py::module_& m, const char* name, Function function) {
   m.def(name, function, py::arg("table"), py::arg("a").noconvert(), py::arg("b").noconvert(), py::arg("c").noconvert());
+}
+
+// --- elementwise distributions ----------------------------------------------------------------------------
+
+const klqp::DensityKernel& find_density(const std::string& table, const std::string& name) {
+  const klqp::DensityKernel* density = klqp::find_density(find_table(table), name);
+  if (density == nullptr) throw py::value_error("expected a name of kernels.densities(), got '" + name + "'");
+  return *density;
+}
+
+// Arguments of a density as its kernels want them: vectors of one length n, or scalars, which are 0-d arrays. An
+// argument that is not needed may be missing from the end.
+struct DensityArguments {
+  std::vector<const double*> pointers;
+  unsigned scalars = 0;
+  Index n = 1;
+
+  DensityArguments(const klqp::DensityKernel& density, const std::vector<Array>& args, std::size_t needed) {
+    if (args.size() < needed || args.size() > static_cast<std::size_t>(density.n_args)) {
+      throw py::value_error("expected " + std::to_string(density.n_args) + " arguments of " + density.name + ", got " +
+                            std::to_string(args.size()));
+    }
+    bool any_vector = false;
+    for (std::size_t k = 0; k < args.size(); ++k) {
+      pointers.push_back(args[k].data());
+      if (args[k].ndim() == 0) {
+        scalars |= 1u << k;
+        continue;
+      }
+      const Index size = checked_size(args[k]);
+      if (any_vector && size != n) throw py::value_error("expected scalars and vectors of one length");
+      any_vector = true;
+      n = size;
+    }
+  }
+};
+
 py::list densities() {
   py::list rows;
   for (const klqp::DensityKernel& density : klqp::kernels().densities) {

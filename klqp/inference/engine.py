@@ -13,7 +13,7 @@ from klqp._sobol import directions, max_dim
 from klqp.families import Family
 from klqp.inference.estimator import Demand, EstimatorChoice, choose_estimator
 from klqp.inference.settings import Settings
-from klqp.model.random_variable import LogDensity
+from klqp.model.log_density import LogDensity
 from klqp.targets import make_target
 
 __all__ = ["Engine"]

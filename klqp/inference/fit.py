@@ -8,7 +8,7 @@ from klqp._checks import positive_int
 from klqp.families import Family
 from klqp.inference.klqp import KLqp
 from klqp.inference.settings import RunOptions
-from klqp.model.random_variable import LogDensity
+from klqp.model.log_density import LogDensity
 
 __all__ = ["fit"]
 

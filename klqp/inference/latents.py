@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
 from klqp.families import Family, as_family
-from klqp.model.random_variable import LogDensity, RandomVariable
+from klqp.model.log_density import LogDensity, RandomVariable
 
 LatentVars: TypeAlias = "Mapping[Any, Family] | Iterable[RandomVariable] | None"
 

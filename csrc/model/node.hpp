@@ -1,0 +1,76 @@
+// Node: one operation of a program, with its batched forward and backward kernel.
+#pragma once
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "core/errors.hpp"
+#include "core/parallel.hpp"
+#include "model/slot.hpp"
+
+namespace klqp {
+
+// Neighbouring draws [begin, end).
+struct DrawRange {
+  Index begin, end;
+};
+
+// What a reverse sweep lets through.
+struct Sweep {
+  const std::vector<DrawRange>& draws;  // the draws that take part, in order: rejected ones do not
+  Team& team;
+  // Cotangents of draws from q go on to q's parameters (pathwise), or end there (score function).
+  bool through_draws = true;
+  // Cotangents of log q go to the value, to q's parameters, or to both.
+  bool log_q_to_value = true, log_q_to_params = true;
+
+  // Calls body(first, n) on the rows of an array: all draws that take part, or the one shared row.
+  template <class Body>
+  void for_rows(bool per_draw, const Body& body) const {
+    if (!per_draw) return body(Index{0}, Index{1});
+    for (const DrawRange& range : draws) body(range.begin, range.end - range.begin);
+  }
+  // Calls body(s) for each of these rows.
+  template <class Body>
+  void for_each_row(bool per_draw, const Body& body) const {
+    for_rows(per_draw, [&](Index first, Index n) {
+      for (Index s = first; s < first + n; ++s) body(s);
+    });
+  }
+};
+
+// A node reads its inputs' values and writes its output's; backward adds to the inputs' adjoints, where they are
+// active, from the output's. Both run in the order of the program, on the rows of the output: S when it has a draw
+// axis, one otherwise. An output has a draw axis whenever an input has one. Nothing allocates after construction.
+class Node {
+ public:
+  Node(std::vector<Slot*> inputs, Slot* output) : inputs_(std::move(inputs)), output_(output) {}
+  virtual ~Node() = default;
+  Node(const Node&) = delete;
+  Node& operator=(const Node&) = delete;
+
+  virtual void forward(Index n_draws, Team& team) = 0;
+  virtual void backward(const Sweep& sweep) = 0;
+  // Data among the inputs were set; throws ConfigError where they cannot be.
+  virtual void data_changed() {}
+  // Room for S draws is wanted.
+  virtual void reserve(Index /*n_draws*/) {}
+  // Whether it can do without the interpreter.
+  virtual bool native() const { return true; }
+  // Rough number of elementary operations for S draws, forward and back.
+  virtual Index work(Index n_draws) const { return 8 * output_->rows(n_draws) * (output_->size + in(0).size); }
+
+  const std::vector<Slot*>& inputs() const noexcept { return inputs_; }
+  Slot& output() const noexcept { return *output_; }
+  // All outputs; most nodes have one.
+  virtual std::vector<Slot*> outputs() const { return {output_}; }
+
+ protected:
+  Slot& in(std::size_t i) const noexcept { return *inputs_[i]; }
+
+  std::vector<Slot*> inputs_;
+  Slot* output_;
+};
+
+}  // namespace klqp

@@ -1,0 +1,78 @@
+// Gather: blocks of an array by index: rows by integer index, slices, transposes, broadcasts.
+#pragma once
+
+#include <cmath>
+
+#include "model/node.hpp"
+
+namespace klqp {
+
+// out (n, width) = x (rows, width) at index (n). The index is data: a second input that holds integers.
+class Gather final : public Node {
+ public:
+  Gather(Index width, std::vector<Slot*> inputs, Slot* output)
+      : Node(std::move(inputs), output), width_(width), index_(static_cast<std::size_t>(in(1).size)) {
+    if (in(1).size * width != output->size || in(0).size % width != 0) {
+      throw ConfigError("a gather of " + std::to_string(in(1).size) + " blocks of " + std::to_string(width) +
+                        " numbers cannot give " + std::to_string(output->size));
+    }
+  }
+
+  void data_changed() override {
+    const Index rows = in(0).size / width_;
+    for (std::size_t i = 0; i < index_.size(); ++i) {
+      const double at = in(1).value[i];
+      if (!(at >= 0.0 && at < static_cast<double>(rows)) || at != std::floor(at)) {
+        throw ConfigError("an index must be an integer in [0, " + std::to_string(rows) + "), not " +
+                          std::to_string(at));
+      }
+      index_[i] = static_cast<Index>(at) * width_;
+    }
+  }
+
+  void forward(Index n_draws, Team& team) override {
+    for (Index s = 0; s < output_->rows(n_draws); ++s) {
+      const double* const x = in(0).at(s);
+      double* const out = output_->at(s);
+      team.for_range(static_cast<Index>(index_.size()), grain(), [&](Index begin, Index end) {
+        if (width_ == 1) {
+          for (Index i = begin; i < end; ++i) out[i] = x[index_[i]];
+        } else {
+          for (Index i = begin; i < end; ++i) std::copy_n(x + index_[i], width_, out + i * width_);
+        }
+      });
+    }
+  }
+
+  // Two elements may come from one block, so that a row is one thread's.
+  void backward(const Sweep& sweep) override {
+    const Slot& x = in(0);
+    if (!x.active) return;
+    const auto scatter = [&](Index s) {
+      double* const to = x.adjoint_at(s);
+      const double* const from = output_->adjoint_at(s);
+      for (std::size_t i = 0; i < index_.size(); ++i) {
+        for (Index j = 0; j < width_; ++j) to[index_[i] + j] += from[static_cast<Index>(i) * width_ + j];
+      }
+    };
+    if (!x.per_draw) return sweep.for_each_row(output_->per_draw, scatter);
+    sweep.for_rows(true, [&](Index first, Index n) {
+      sweep.team.for_range(n, std::max<Index>(1, grain() / static_cast<Index>(index_.size() + 1)),
+                           [&](Index begin, Index end) {
+                             for (Index s = first + begin; s < first + end; ++s) scatter(s);
+                           });
+    });
+  }
+
+  // Where the index points to, in elements of x.
+  const std::vector<Index>& offsets() const noexcept { return index_; }
+  Index width() const noexcept { return width_; }
+
+ private:
+  Index grain() const noexcept { return std::max<Index>(1, 8192 / width_); }
+
+  Index width_;
+  std::vector<Index> index_;
+};
+
+}  // namespace klqp

@@ -1,0 +1,88 @@
+// The nodes by name, each made from its options, inputs and output.
+#pragma once
+
+#include <memory>
+
+#include "core/registry.hpp"
+#include "model/config.hpp"
+#include "model/nodes/binary.hpp"
+#include "model/nodes/gather.hpp"
+#include "model/nodes/matmul.hpp"
+#include "model/nodes/reduce.hpp"
+#include "model/nodes/slice.hpp"
+#include "model/nodes/unary.hpp"
+
+namespace klqp {
+
+struct NodeSpec {
+  NodeConfig config;
+  std::vector<Slot*> inputs;
+  Slot* output;
+};
+
+using NodeMaker = std::unique_ptr<Node> (*)(NodeSpec);
+
+template <BinaryOperation operation>
+std::unique_ptr<Node> make_binary(NodeSpec spec) {
+  return std::make_unique<Binary>(operation, std::move(spec.inputs), spec.output);
+}
+
+inline Axis read_axis(const NodeSpec& spec, bool reduces) {
+  const Axis axis{spec.config.integer("outer"), spec.config.integer("n"), spec.config.integer("inner")};
+  const Index out = axis.outer * axis.inner * (reduces ? 1 : axis.n);
+  if (axis.outer * axis.n * axis.inner != spec.inputs.at(0)->size || out != spec.output->size) {
+    throw ConfigError("the axis does not fit the array");
+  }
+  return axis;
+}
+
+template <class T, bool reduces>
+std::unique_ptr<Node> make_along_axis(NodeSpec spec) {
+  const Axis axis = read_axis(spec, reduces);
+  return std::make_unique<T>(axis, std::move(spec.inputs), spec.output);
+}
+
+inline constexpr Row<NodeMaker> kNodes[] = {
+    {"add", make_binary<BinaryOperation::add>},
+    {"subtract", make_binary<BinaryOperation::subtract>},
+    {"multiply", make_binary<BinaryOperation::multiply>},
+    {"divide", make_binary<BinaryOperation::divide>},
+    {"sum", make_along_axis<Sum, true>},
+    {"logsumexp", make_along_axis<LogSumExp, true>},
+    {"log_softmax", make_along_axis<LogSoftmax, false>},
+    {"slice",
+     [](NodeSpec spec) -> std::unique_ptr<Node> {
+       return std::make_unique<Slice>(spec.config.integer("begin"), std::move(spec.inputs), spec.output);
+     }},
+    {"gather",
+     [](NodeSpec spec) -> std::unique_ptr<Node> {
+       return std::make_unique<Gather>(spec.config.integer("width"), std::move(spec.inputs), spec.output);
+     }},
+    {"concatenate",
+     [](NodeSpec spec) -> std::unique_ptr<Node> {
+       return std::make_unique<Concatenate>(spec.config.integer("outer"), std::move(spec.inputs), spec.output);
+     }},
+    {"matmul",
+     [](NodeSpec spec) -> std::unique_ptr<Node> {
+       const ProductShape shape{spec.config.integer("m"), spec.config.integer("k"), spec.config.integer("n")};
+       return std::make_unique<MatMul>(shape, std::move(spec.inputs), spec.output);
+     }},
+};
+
+// All names, elementwise functions included.
+inline std::vector<std::string> node_names() {
+  std::vector<std::string> names = row_names(kNodes);
+  for (const UnaryFunction& function : kUnaryFunctions) names.emplace_back(function.name);
+  return names;
+}
+
+inline std::unique_ptr<Node> make_node(const std::string& name, NodeSpec spec) {
+  for (const UnaryFunction& function : kUnaryFunctions) {
+    if (name != function.name) continue;
+    const double constant = spec.config.number("constant", 0.0);
+    return std::make_unique<Unary>(function, constant, std::move(spec.inputs), spec.output);
+  }
+  return find_row(kNodes, "node", name)(std::move(spec));
+}
+
+}  // namespace klqp

@@ -1,0 +1,153 @@
+// Building and running of programs.
+#include "model/program.hpp"
+
+#include <unordered_set>
+
+namespace klqp {
+
+Slot* Program::add_slot(Index size, bool per_draw, bool active, bool fixed) {
+  if (size < 1) throw ConfigError("an array of a program must have elements");
+  slots_.push_back({size, per_draw, active, fixed, nullptr, nullptr});
+  values_.emplace_back();
+  adjoints_.emplace_back();
+  return &slots_.back();
+}
+
+Slot* Program::add_data(ConstSpan values) {
+  Slot* const slot = add_slot(static_cast<Index>(values.size()), false, false, true);
+  values_.back().assign(values.begin(), values.end());
+  slot->value = values_.back().data();
+  return slot;
+}
+
+Slot* Program::add_parameter(Index offset, Index size, bool frozen) {
+  Slot* const slot = add_slot(size, false, !frozen, false);
+  parameters_.push_back({slot, offset});
+  n_params_ = std::max(n_params_, offset + size);
+  return slot;
+}
+
+Slot* Program::add_noise(Index offset, Index size) {
+  Slot* const slot = add_slot(size, true, false, false);
+  noises_.push_back({slot, offset});
+  noise_dim_ = std::max(noise_dim_, offset + size);
+  return slot;
+}
+
+Slot* Program::add_input(Index size) { return add_slot(size, true, true, false); }
+
+Slot* Program::add_output(Index size, const std::vector<Slot*>& inputs) {
+  bool per_draw = false, active = false, fixed = true;
+  for (const Slot* x : inputs) {
+    per_draw |= x->per_draw;
+    active |= x->active;
+    fixed &= x->fixed;
+  }
+  return add_slot(size, per_draw, active, fixed);
+}
+
+void Program::allocate(Index n_draws) {
+  n_draws_ = n_draws;
+  std::unordered_set<const Slot*> lent;  // their values are parameters, or the noise itself
+  for (const Leaf& leaf : parameters_) lent.insert(leaf.slot);
+  if (noises_.size() == 1 && noises_[0].slot->size == noise_dim_) lent.insert(noises_[0].slot);
+  for (std::size_t i = 0; i < slots_.size(); ++i) {
+    Slot& slot = slots_[i];
+    const auto n = static_cast<std::size_t>(slot.rows(n_draws) * slot.size);
+    if (!lent.contains(&slot)) {
+      values_[i].resize(n);
+      slot.value = values_[i].data();
+    }
+    const bool parameter = !slot.per_draw && lent.contains(&slot);
+    if (slot.active && !parameter) {
+      adjoints_[i].resize(n);
+      slot.adjoint = adjoints_[i].data();
+    }
+  }
+  moving_.clear();
+  for (const auto& node : nodes_) {
+    node->reserve(n_draws);
+    if (!node->output().fixed) moving_.push_back(node.get());
+  }
+  refresh();
+}
+
+// What depends on data alone.
+void Program::refresh() {
+  Team serial(1);
+  for (const auto& node : nodes_) {
+    node->data_changed();
+    if (node->output().fixed) node->forward(n_draws_, serial);
+  }
+}
+
+void Program::set_data(Slot* slot, ConstSpan values) {
+  if (static_cast<Index>(values.size()) != slot->size) {
+    throw ConfigError("expected " + std::to_string(slot->size) + " numbers of data, got " +
+                      std::to_string(values.size()));
+  }
+  const std::vector<double> before(slot->value, slot->value + slot->size);
+  std::copy(values.begin(), values.end(), slot->value);
+  if (n_draws_ == 0) return;
+  try {
+    refresh();
+  } catch (...) {
+    std::copy(before.begin(), before.end(), slot->value);
+    refresh();
+    throw;
+  }
+}
+
+void Program::forward(ConstSpan params, ConstMatrix noise, Team& team) {
+  for (const Leaf& leaf : parameters_) leaf.slot->value = const_cast<double*>(params.data()) + leaf.offset;
+  if (noises_.size() == 1 && noises_[0].slot->size == noise.cols) {
+    noises_[0].slot->value = const_cast<double*>(noise.data);
+  } else {
+    for (const Leaf& leaf : noises_) {
+      for (Index s = 0; s < noise.rows; ++s) {
+        std::copy_n(noise.row(s) + leaf.offset, leaf.slot->size, leaf.slot->at(s));
+      }
+    }
+  }
+  for (Node* node : moving_) node->forward(n_draws_, team);
+}
+
+SweepPlan Program::plan(const std::vector<Slot*>& seeds) const {
+  SweepPlan plan;
+  std::unordered_set<Slot*> reached;
+  const auto reach = [&](Slot* slot) {
+    if (slot->active && reached.insert(slot).second) plan.slots.push_back(slot);
+  };
+  for (Slot* seed : seeds) reach(seed);
+  for (auto node = nodes_.rbegin(); node != nodes_.rend(); ++node) {
+    bool takes_part = false;
+    for (Slot* output : (*node)->outputs()) takes_part |= reached.contains(output);
+    if (!takes_part) continue;
+    plan.nodes.push_back(node->get());
+    for (Slot* input : (*node)->inputs()) reach(input);
+    for (Slot* output : (*node)->outputs()) reach(output);
+  }
+  return plan;
+}
+
+void Program::begin_sweep(const SweepPlan& plan, Span grad) noexcept {
+  for (const Leaf& leaf : parameters_) {
+    leaf.slot->adjoint = leaf.slot->active ? grad.data() + leaf.offset : nullptr;
+  }
+  for (Slot* slot : plan.slots) {
+    const bool parameter = slot->adjoint >= grad.data() && slot->adjoint < grad.data() + grad.size();
+    if (!parameter) std::fill_n(slot->adjoint, slot->rows(n_draws_) * slot->size, 0.0);
+  }
+}
+
+bool Program::native() const noexcept {
+  return std::all_of(nodes_.begin(), nodes_.end(), [](const auto& node) { return node->native(); });
+}
+
+Index Program::work_per_step() const noexcept {
+  Index work = 0;
+  for (const Node* node : moving_) work += node->work(n_draws_);
+  return work;
+}
+
+}  // namespace klqp

@@ -1,0 +1,70 @@
+// Program: nodes in topological order with their workspace; computes forward and in reverse for S draws at once.
+#pragma once
+
+#include <deque>
+#include <memory>
+#include <vector>
+
+#include "model/node.hpp"
+
+namespace klqp {
+
+// The nodes that cotangents at some slots flow through, last first, and the slots whose adjoints they use.
+struct SweepPlan {
+  std::vector<Node*> nodes;
+  std::vector<Slot*> slots;
+};
+
+class Program {
+ public:
+  // --- building --------------------------------------------------------------------------------------------
+  // Data shared by all draws; set again with set_data().
+  Slot* add_data(ConstSpan values);
+  // The slice [offset, offset + size) of the parameters; a frozen one gets no cotangent.
+  Slot* add_parameter(Index offset, Index size, bool frozen = false);
+  // Columns [offset, offset + size) of the noise.
+  Slot* add_noise(Index offset, Index size);
+  // Values for each draw that the caller writes, see input().
+  Slot* add_input(Index size);
+  // The output of a node that reads `inputs`.
+  Slot* add_output(Index size, const std::vector<Slot*>& inputs);
+  void add_node(std::unique_ptr<Node> node) { nodes_.push_back(std::move(node)); }
+
+  // Makes room for S draws and evaluates what depends on data alone. Call it after building, and again for another S.
+  void allocate(Index n_draws);
+  SweepPlan plan(const std::vector<Slot*>& seeds) const;
+
+  // --- running ---------------------------------------------------------------------------------------------
+  // Throws ConfigError where a node refuses the data; the old ones are kept then.
+  void set_data(Slot* slot, ConstSpan values);
+  void forward(ConstSpan params, ConstMatrix noise, Team& team);
+  // Sets the plan's adjoints to zero; those of parameters are the caller's grad (P), which is added to.
+  void begin_sweep(const SweepPlan& plan, Span grad) noexcept;
+  static void backward(const SweepPlan& plan, const Sweep& sweep) {
+    for (Node* node : plan.nodes) node->backward(sweep);
+  }
+
+  Index n_draws() const noexcept { return n_draws_; }
+  Index n_params() const noexcept { return n_params_; }
+  Index noise_dim() const noexcept { return noise_dim_; }
+  bool native() const noexcept;
+  Index work_per_step() const noexcept;
+
+ private:
+  struct Leaf {
+    Slot* slot;
+    Index offset;
+  };
+
+  Slot* add_slot(Index size, bool per_draw, bool active, bool fixed);
+  void refresh();
+
+  std::deque<Slot> slots_;
+  std::deque<std::vector<double>> values_, adjoints_;  // of slots_, where they are the program's own
+  std::vector<std::unique_ptr<Node>> nodes_;
+  std::vector<Node*> moving_;  // nodes that a step evaluates
+  std::vector<Leaf> parameters_, noises_;
+  Index n_draws_ = 0, n_params_ = 0, noise_dim_ = 0;
+};
+
+}  // namespace klqp

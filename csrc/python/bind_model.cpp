@@ -1,0 +1,260 @@
+// Models in Python: programs built node by node, their terms and factors, and the runs made from them.
+#include <pybind11/numpy.h>
+#include <pybind11/stl.h>
+
+#include "core/run.hpp"
+#include "model/bijectors/registry.hpp"
+#include "model/nodes/density.hpp"
+#include "model/nodes/registry.hpp"
+#include "model/nodes/target.hpp"
+#include "model/nodes/transform.hpp"
+#include "model/objective.hpp"
+#include "python/bindings.hpp"
+#include "python/numpy.hpp"
+#include "python/python_node.hpp"
+#include "python/specs.hpp"
+
+namespace py = pybind11;
+using klqp::Array, klqp::Index, klqp::Slot;
+
+namespace {
+
+klqp::Entropy parse_factor_entropy(const std::string& name) {
+  const klqp::Entropy entropy = klqp::parse_entropy(name);
+  if (entropy == klqp::Entropy::proximal) throw klqp::ConfigError("entropy 'proximal' is not for models");
+  return entropy;
+}
+
+// Builds a program, naming its arrays by number; shares the model with the run made from it.
+class ModelBuilder {
+ public:
+  using Id = std::size_t;
+
+  Id data(const Array& values) {
+    return keep(program().add_data({values.data(), static_cast<std::size_t>(values.size())}));
+  }
+  Id parameter(Index offset, Index size, bool frozen) { return keep(program().add_parameter(offset, size, frozen)); }
+  Id noise(Index offset, Index size) { return keep(program().add_noise(offset, size)); }
+  Id input(Index size) {
+    inputs_.push_back(keep(program().add_input(size)));
+    return inputs_.back();
+  }
+
+  Id node(const std::string& name, const std::vector<Id>& inputs, Index size,
+          const std::map<std::string, std::vector<Index>>& integers,
+          const std::map<std::string, std::vector<double>>& numbers) {
+    return add(inputs, size, [&](std::vector<Slot*> in, Slot* out) {
+      return klqp::make_node(name, {{integers, numbers}, std::move(in), out});
+    });
+  }
+
+  Id density(const std::string& name, const std::vector<Id>& inputs, Index n, bool summed, bool scaled, bool log_q) {
+    const klqp::DensityKernel* const kernel = klqp::find_density(klqp::kernels(), name);
+    if (kernel == nullptr) throw klqp::ConfigError("unknown density '" + name + "'");
+    return add(inputs, summed ? 1 : n, [&](std::vector<Slot*> in, Slot* out) {
+      return std::make_unique<klqp::Density>(*kernel, n, klqp::Density::Options{summed, scaled, log_q}, std::move(in),
+                                             out);
+    });
+  }
+
+  Id draw(const std::vector<Id>& inputs, Index size) {
+    return add(inputs, size, [&](std::vector<Slot*> in, Slot* out) {
+      return std::make_unique<klqp::LocationScaleDraw>(std::move(in), out);
+    });
+  }
+
+  // Returns the numbers of the draw, its log density, and its entropy.
+  std::tuple<Id, Id, Id> family(const klqp::FamilySpec& spec, Id params, Id noise, double factor) {
+    auto member = spec.make();
+    const Index dim = member->dim();
+    auto draw = std::unique_ptr<klqp::FamilyDraw>();
+    Slot* const out = program().add_output(dim, {slot(params), slot(noise)});
+    draw = std::make_unique<klqp::FamilyDraw>(std::move(member), std::vector<Slot*>{slot(params), slot(noise)}, out);
+    klqp::FamilyDraw& made = *draw;
+    program().add_node(std::move(draw));
+    const Id u = keep(out);
+    draws_[u] = &made;
+    const Id log_q = add({u, params}, 1, [&](std::vector<Slot*> in, Slot* to) {
+      return std::make_unique<klqp::FamilyLogDensity>(made, factor, std::move(in), to);
+    });
+    const Id entropy = add({params}, 1, [&](std::vector<Slot*> in, Slot* to) {
+      return std::make_unique<klqp::FamilyEntropy>(made, factor, std::move(in), to);
+    });
+    return {u, log_q, entropy};
+  }
+
+  // Returns the numbers of the values and of the log-Jacobians.
+  std::pair<Id, Id> transform(const std::string& name, Index n_events, Index size, const std::vector<double>& lower,
+                              const std::vector<double>& upper, Id u, Index begin) {
+    auto bijector = klqp::make_bijector(name, {n_events, size, lower, upper});
+    Slot* const z = program().add_output(bijector->n_constrained(), {slot(u)});
+    Slot* const log_jacobian = program().add_output(bijector->n_events(), {slot(u)});
+    program().add_node(
+        std::make_unique<klqp::Transform>(std::move(bijector), begin, std::vector<Slot*>{slot(u)}, z, log_jacobian));
+    const Id values = keep(z);
+    return {values, keep(log_jacobian)};
+  }
+
+  Id target(std::shared_ptr<klqp::Target> target, bool gradients, Id z) {
+    return add({z}, 1, [&](std::vector<Slot*> in, Slot* out) {
+      return std::make_unique<klqp::TargetTerm>(std::move(target), gradients, std::move(in), out);
+    });
+  }
+
+  Id python(py::object operation, const std::vector<Id>& inputs, Index size) {
+    return add(inputs, size, [&](std::vector<Slot*> in, Slot* out) {
+      return std::make_unique<klqp::PythonNode>(std::move(operation), std::move(in), out);
+    });
+  }
+
+  void term(const std::string& kind, const std::string& name, Id id, int factor, const std::vector<bool>& depends) {
+    if (slot(id)->size != 1) throw klqp::ConfigError("a term must be one number");
+    model_->terms.push_back({name, klqp::parse_term_kind(kind), slot(id), factor, depends});
+  }
+
+  void factor(const std::string& name, const std::string& entropy, Id draw, Index params_begin, bool by_formula) {
+    klqp::FamilyDraw* const family = draws_.contains(draw) ? draws_.at(draw) : nullptr;
+    model_->factors.push_back({name, parse_factor_entropy(entropy), slot(draw), family, params_begin, by_formula});
+  }
+
+  void set_data(Id id, const Array& values) {
+    program().set_data(slot(id), {values.data(), static_cast<std::size_t>(values.size())});
+  }
+
+  Index n_params() const { return model_->program.n_params(); }
+  Index noise_dim() const { return model_->program.noise_dim(); }
+  bool native() const { return model_->program.native(); }
+  py::tuple flags(Id id) const { return py::make_tuple(slot(id)->per_draw, slot(id)->active, slot(id)->fixed); }
+  const std::shared_ptr<klqp::Model>& model() const { return model_; }
+
+  // Values (rows, size) of some arrays for given parameters (P), noise (S, E) and inputs (S, size), in the order they
+  // were added.
+  py::list evaluate(Index n_draws, const Array& params, const Array& noise, const std::vector<Array>& inputs,
+                    const std::vector<Id>& wanted) {
+    run_forward(n_draws, params, noise, inputs);
+    py::list out;
+    for (const Id id : wanted) {
+      const Slot& from = *slot(id);
+      const Index rows = from.rows(n_draws);
+      Array values = klqp::new_matrix(rows, from.size);
+      std::copy_n(from.value, rows * from.size, values.mutable_data());
+      out.append(values);
+    }
+    return out;
+  }
+
+  // Cotangents of the parameters and inputs for a cotangent (rows, size) at one array.
+  std::pair<Array, py::list> pullback(Index n_draws, const Array& params, const Array& noise,
+                                      const std::vector<Array>& inputs, Id seed, const Array& cot) {
+    run_forward(n_draws, params, noise, inputs);
+    Slot& from = *slot(seed);
+    if (cot.size() != from.rows(n_draws) * from.size) throw klqp::ConfigError("the cotangent has another size");
+    Array grad = klqp::new_vector(params.size());
+    std::fill_n(grad.mutable_data(), grad.size(), 0.0);
+    const klqp::SweepPlan plan = program().plan({&from});
+    program().begin_sweep(plan, klqp::span_of(grad));
+    if (from.active) std::copy_n(cot.data(), cot.size(), from.adjoint);
+    klqp::Team serial(1);
+    const std::vector<klqp::DrawRange> all{{0, n_draws}};
+    klqp::Program::backward(plan, {all, serial});
+    py::list out;
+    for (const Id id : inputs_) {
+      const Slot& to = *slot(id);
+      const bool reached = std::find(plan.slots.begin(), plan.slots.end(), &to) != plan.slots.end();
+      Array values = klqp::new_matrix(n_draws, to.size);
+      std::fill_n(values.mutable_data(), values.size(), 0.0);
+      if (reached) std::copy_n(to.adjoint, values.size(), values.mutable_data());
+      out.append(values);
+    }
+    return {grad, out};
+  }
+
+ private:
+  template <class Make>
+  Id add(const std::vector<Id>& inputs, Index size, const Make& make) {
+    std::vector<Slot*> in;
+    for (const Id id : inputs) in.push_back(slot(id));
+    Slot* const out = program().add_output(size, in);
+    program().add_node(make(std::move(in), out));
+    return keep(out);
+  }
+
+  void run_forward(Index n_draws, const Array& params, const Array& noise, const std::vector<Array>& inputs) {
+    if (inputs.size() != inputs_.size()) throw klqp::ConfigError("the program has another number of inputs");
+    if (params.size() < program().n_params()) throw klqp::ConfigError("too few parameters");
+    if (program().n_draws() != n_draws) program().allocate(n_draws);
+    for (std::size_t i = 0; i < inputs.size(); ++i) {
+      const Slot& to = *slot(inputs_[i]);
+      if (inputs[i].size() != n_draws * to.size) throw klqp::ConfigError("an input has another size");
+      std::copy_n(inputs[i].data(), inputs[i].size(), to.value);
+    }
+    const auto eps = klqp::view_matrix(noise, std::max<Index>(1, program().noise_dim()), "noise");
+    klqp::Team serial(1);
+    program().forward({params.data(), static_cast<std::size_t>(params.size())}, eps, serial);
+  }
+
+  klqp::Program& program() { return model_->program; }
+  Slot* slot(Id id) const { return slots_.at(id); }
+  Id keep(Slot* slot) {
+    slots_.push_back(slot);
+    return slots_.size() - 1;
+  }
+
+  std::shared_ptr<klqp::Model> model_ = std::make_shared<klqp::Model>();
+  std::vector<Slot*> slots_;
+  std::vector<Id> inputs_;
+  std::map<Id, klqp::FamilyDraw*> draws_;
+};
+
+std::unique_ptr<klqp::Run> make_model_run(const ModelBuilder& builder, bool score, const std::string& baseline,
+                                          bool markov_blankets, const klqp::Noise& noise,
+                                          const klqp::OptimizerSpec& optimizer, const klqp::RunConfig& config,
+                                          const Array& params) {
+  klqp::RunParts parts;
+  parts.objective = std::make_unique<klqp::ModelObjective>(
+      builder.model(), klqp::ModelOptions{score, klqp::parse_baseline(baseline), markov_blankets}, noise,
+      static_cast<Index>(params.size()));
+  parts.noise = std::make_unique<klqp::Noise>(noise);
+  parts.optimizer = optimizer.make();
+  return std::make_unique<klqp::Run>(std::move(parts), config,
+                                     klqp::ConstSpan{params.data(), static_cast<std::size_t>(params.size())});
+}
+
+}  // namespace
+
+void bind_model(py::module_& module) {
+  using Builder = ModelBuilder;
+  py::class_<Builder>(module, "Model")
+      .def(py::init<>())
+      .def("data", &Builder::data, py::arg("values"))
+      .def("parameter", &Builder::parameter, py::arg("offset"), py::arg("size"), py::arg("frozen") = false)
+      .def("noise", &Builder::noise, py::arg("offset"), py::arg("size"))
+      .def("input", &Builder::input, py::arg("size"))
+      .def("node", &Builder::node, py::arg("name"), py::arg("inputs"), py::arg("size"),
+           py::arg("integers") = std::map<std::string, std::vector<Index>>{},
+           py::arg("numbers") = std::map<std::string, std::vector<double>>{})
+      .def("density", &Builder::density, py::arg("name"), py::arg("inputs"), py::arg("n"), py::arg("summed") = true,
+           py::arg("scaled") = false, py::arg("log_q") = false)
+      .def("draw", &Builder::draw, py::arg("inputs"), py::arg("size"))
+      .def("family", &Builder::family, py::arg("spec"), py::arg("params"), py::arg("noise"), py::arg("factor") = 1.0)
+      .def("transform", &Builder::transform, py::arg("name"), py::arg("n_events"), py::arg("size"), py::arg("lower"),
+           py::arg("upper"), py::arg("u"), py::arg("begin") = 0)
+      .def("target", &Builder::target, py::arg("target"), py::arg("gradients"), py::arg("z"))
+      .def("python", &Builder::python, py::arg("operation"), py::arg("inputs"), py::arg("size"))
+      .def("term", &Builder::term, py::arg("kind"), py::arg("name"), py::arg("slot"), py::arg("factor") = -1,
+           py::arg("depends") = std::vector<bool>{})
+      .def("factor", &Builder::factor, py::arg("name"), py::arg("entropy"), py::arg("draw"),
+           py::arg("params_begin") = 0, py::arg("by_formula") = false)
+      .def("set_data", &Builder::set_data, py::arg("slot"), py::arg("values"))
+      .def("evaluate", &Builder::evaluate, py::arg("n_draws"), py::arg("params"), py::arg("noise"), py::arg("inputs"),
+           py::arg("wanted"))
+      .def("pullback", &Builder::pullback, py::arg("n_draws"), py::arg("params"), py::arg("noise"), py::arg("inputs"),
+           py::arg("seed"), py::arg("cot"))
+      .def("flags", &Builder::flags, py::arg("slot"))
+      .def_property_readonly("n_params", &Builder::n_params)
+      .def_property_readonly("noise_dim", &Builder::noise_dim)
+      .def_property_readonly("native", &Builder::native);
+  module.def("model_run", &make_model_run, py::arg("model"), py::arg("score"), py::arg("baseline"),
+             py::arg("markov_blankets"), py::arg("noise"), py::arg("optimizer"), py::arg("config"), py::arg("params"));
+  module.attr("NODES") = klqp::node_names();
+}

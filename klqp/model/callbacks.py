@@ -1,0 +1,101 @@
+"""The user's own NumPy operations as a program calls them: shapes, and checks of what they return."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from klqp.targets import coerce
+
+__all__ = ["DeterministicCall", "LogDensityCall"]
+
+Float64 = npt.NDArray[np.float64]
+Shape = tuple[int, ...]
+
+
+class _Call:
+    """Gives flat arrays (rows, size) from the core their shapes, and back."""
+
+    def __init__(self, shapes: Sequence[Shape], varies: Sequence[bool]) -> None:
+        self._shapes = list(shapes)
+        self._varies = list(varies)  # which arguments have a draw axis
+
+    def _shaped(self, args: Sequence[Float64]) -> list[Float64]:
+        return [
+            a.reshape((len(a), *shape) if varies else shape)
+            for a, shape, varies in zip(args, self._shapes, self._varies, strict=True)
+        ]
+
+    def _gradients(self, given: Any, rows: int, what: str) -> list[Float64 | None]:
+        """Return one gradient, flat, for each argument; None for data."""
+        wanted = [shape for shape, varies in zip(self._shapes, self._varies, strict=True) if varies]
+        if not isinstance(given, tuple):
+            given = (given,) if len(wanted) == 1 else None
+        if given is None or len(given) != len(wanted):
+            raise ValueError(
+                f"{what} must return a tuple of {len(wanted)} gradients, one for each argument that has a draw axis"
+            )
+        checked = iter([coerce(g, (rows, *shape), what) for g, shape in zip(given, wanted, strict=True)])
+        return [next(checked).reshape(rows, -1) if varies else None for varies in self._varies]
+
+
+class DeterministicCall(_Call):
+    """``forward(*inputs)`` and ``vjp(cotangent, *inputs)`` of `klqp.Deterministic`."""
+
+    def __init__(
+        self,
+        forward: Callable[..., Any],
+        vjp: Callable[..., Any] | None,
+        shapes: Sequence[Shape],
+        varies: Sequence[bool],
+        shape: Shape,
+    ) -> None:
+        super().__init__(shapes, varies)
+        self._forward, self._vjp, self._shape = forward, vjp, shape
+
+    def forward(self, args: list[Float64]) -> Float64:
+        """Return the values (rows, size)."""
+        rows = next((len(a) for a, varies in zip(args, self._varies, strict=True) if varies), None)
+        value = self._forward(*self._shaped(args))
+        expected = self._shape if rows is None else (rows, *self._shape)
+        return coerce(value, expected, "what forward returns").reshape(rows or 1, -1)
+
+    def backward(self, args: list[Float64], cot: Float64) -> list[Float64 | None]:
+        """Return the cotangents of the arguments."""
+        if self._vjp is None:
+            raise TypeError("this Deterministic has no vjp, which reparameterisation gradients need")
+        given = self._vjp(cot.reshape(len(cot), *self._shape), *self._shaped(args))
+        return self._gradients(given, len(cot), "vjp")
+
+
+class LogDensityCall(_Call):
+    """``fn(value, *inputs)`` of `klqp.LogDensity`."""
+
+    def __init__(self, fn: Callable[..., Any], shapes: Sequence[Shape], varies: Sequence[bool]) -> None:
+        super().__init__(shapes, varies)
+        self._fn = fn
+        self._grads: list[Float64 | None] | None = None
+
+    def forward(self, args: list[Float64]) -> Float64:
+        """Return logp (rows, 1); keeps the gradients for `backward`."""
+        rows = next((len(a) for a, varies in zip(args, self._varies, strict=True) if varies), 1)
+        result = self._fn(*self._shaped(args))
+        self._grads = None
+        if isinstance(result, tuple):
+            if len(result) != 2:
+                raise ValueError(f"the log density must return logp or (logp, gradients), not {len(result)} things")
+            result, grads = result
+            self._grads = self._gradients(grads, rows, "the log density's gradients")
+        return coerce(result, (rows,), "logp").reshape(rows, 1)
+
+    def backward(self, args: list[Float64], cot: Float64) -> list[Float64 | None]:
+        """Return the cotangents of the arguments."""
+        if self._grads is None:
+            raise TypeError(
+                "reparameterisation gradients need the gradients of the log density, but it returned logp alone; "
+                "return (logp, gradients), or use score-function gradients"
+            )
+        return [None if g is None else cot * g for g in self._grads]

@@ -1,0 +1,421 @@
+"""Operations on expressions: the vocabulary of models.
+
+Every function takes expressions, arrays and numbers; given none of the former it computes with NumPy at once.
+"""
+
+from __future__ import annotations
+
+import builtins
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from klqp.model.expression import Constant, Expression, Node, Reshaped, as_expression
+
+__all__ = [
+    "absolute",
+    "add",
+    "broadcast_to",
+    "concatenate",
+    "cos",
+    "divide",
+    "dot",
+    "exp",
+    "expm1",
+    "lgamma",
+    "log",
+    "log1p",
+    "log_softmax",
+    "logsumexp",
+    "matmul",
+    "mean",
+    "multiply",
+    "negative",
+    "norm_cdf",
+    "outer",
+    "power",
+    "relu",
+    "reshape",
+    "sigmoid",
+    "sin",
+    "softmax",
+    "softplus",
+    "sqrt",
+    "square",
+    "stack",
+    "subtract",
+    "sum",
+    "take",
+    "tanh",
+    "transpose",
+]
+
+Shape = tuple[int, ...]
+
+
+# --- elementwise functions -------------------------------------------------------------------------------------
+def _unary(op: str, x: Any, constant: float | None = None) -> Expression:
+    x = as_expression(x)
+    return Node(op, [x], x.shape, constant=constant)
+
+
+def negative(x: Any) -> Expression:
+    """Return -x."""
+    return _unary("negative", x)
+
+
+def exp(x: Any) -> Expression:
+    """Return e**x."""
+    return _unary("exp", x)
+
+
+def log(x: Any) -> Expression:
+    """Return the natural logarithm."""
+    return _unary("log", x)
+
+
+def log1p(x: Any) -> Expression:
+    """Return log(1 + x), accurate near 0."""
+    return _unary("log1p", x)
+
+
+def expm1(x: Any) -> Expression:
+    """Return e**x - 1, accurate near 0."""
+    return _unary("expm1", x)
+
+
+def sqrt(x: Any) -> Expression:
+    """Return the square root."""
+    return _unary("sqrt", x)
+
+
+def square(x: Any) -> Expression:
+    """Return x**2."""
+    return _unary("square", x)
+
+
+def sigmoid(x: Any) -> Expression:
+    """Return 1 / (1 + e**-x)."""
+    return _unary("sigmoid", x)
+
+
+def softplus(x: Any) -> Expression:
+    """Return log(1 + e**x)."""
+    return _unary("softplus", x)
+
+
+def tanh(x: Any) -> Expression:
+    """Return the hyperbolic tangent."""
+    return _unary("tanh", x)
+
+
+def relu(x: Any) -> Expression:
+    """Return max(x, 0); its derivative at 0 is taken as 0."""
+    return _unary("relu", x)
+
+
+def absolute(x: Any) -> Expression:
+    """Return abs(x); its derivative at 0 is taken as 0."""
+    return _unary("abs", x)
+
+
+def sin(x: Any) -> Expression:
+    """Return the sine."""
+    return _unary("sin", x)
+
+
+def cos(x: Any) -> Expression:
+    """Return the cosine."""
+    return _unary("cos", x)
+
+
+def lgamma(x: Any) -> Expression:
+    """Return log(abs(gamma(x)))."""
+    return _unary("lgamma", x)
+
+
+def norm_cdf(x: Any) -> Expression:
+    """Return the standard normal distribution function."""
+    return _unary("norm_cdf", x)
+
+
+def power(x: Any, exponent: float) -> Expression:
+    """Return x**exponent for a constant exponent.
+
+    Raises
+    ------
+    TypeError
+        If the exponent is not a number: write ``exp(exponent * log(x))``.
+    """
+    if isinstance(exponent, Expression) or np.ndim(exponent) != 0:
+        raise TypeError("the exponent must be one constant number; for others write exp(exponent * log(x))")
+    exponent = float(exponent)
+    named = {2.0: "square", -1.0: "reciprocal", 0.5: "sqrt"}
+    if exponent in named:
+        return _unary(named[exponent], x)
+    return _unary("power", x, exponent)
+
+
+# --- arithmetic ------------------------------------------------------------------------------------------------
+def _binary(op: str, a: Any, b: Any) -> Expression:
+    x, y = as_expression(a), as_expression(b)
+    try:
+        shape = np.broadcast_shapes(x.shape, y.shape)
+    except ValueError:
+        raise ValueError(f"shapes {x.shape} and {y.shape} cannot be broadcast together") from None
+    size = math.prod(shape)
+    return Node(op, [e if e.size in (1, size) else broadcast_to(e, shape) for e in (x, y)], shape)
+
+
+def _scalar(value: Any) -> float | None:
+    """Return the number if `value` is a plain one."""
+    if isinstance(value, Expression) or np.ndim(value) != 0 or isinstance(value, str):
+        return None
+    return float(value)
+
+
+def add(a: Any, b: Any) -> Expression:
+    """Return a + b, broadcast as NumPy does."""
+    for x, y in ((a, b), (b, a)):
+        if isinstance(x, Expression) and (number := _scalar(y)) is not None:
+            return _unary("add_constant", x, number)
+    return _binary("add", a, b)
+
+
+def subtract(a: Any, b: Any) -> Expression:
+    """Return a - b, broadcast as NumPy does."""
+    if isinstance(a, Expression) and (number := _scalar(b)) is not None:
+        return _unary("add_constant", a, -number)
+    return _binary("subtract", a, b)
+
+
+def multiply(a: Any, b: Any) -> Expression:
+    """Return a * b, broadcast as NumPy does."""
+    for x, y in ((a, b), (b, a)):
+        if isinstance(x, Expression) and (number := _scalar(y)) is not None:
+            return _unary("multiply_constant", x, number)
+    return _binary("multiply", a, b)
+
+
+def divide(a: Any, b: Any) -> Expression:
+    """Return a / b, broadcast as NumPy does."""
+    if isinstance(a, Expression) and (number := _scalar(b)) is not None and number != 0.0:
+        return _binary("divide", a, number)
+    return _binary("divide", a, b)
+
+
+def broadcast_to(x: Any, shape: Shape) -> Expression:
+    """Return x repeated to a shape, by NumPy's rules."""
+    x = as_expression(x)
+    if x.shape == tuple(shape):
+        return x
+    if isinstance(x, Constant):
+        return Constant(np.broadcast_to(x.value, shape))
+    try:
+        index = np.broadcast_to(_positions(x), shape)
+    except ValueError:
+        raise ValueError(f"shape {x.shape} cannot be broadcast to {tuple(shape)}") from None
+    return _gather(x, index)
+
+
+# --- products --------------------------------------------------------------------------------------------------
+def matmul(a: Any, b: Any) -> Expression:
+    """Return the matrix product of arrays with one or two axes.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit, or have other numbers of axes.
+    """
+    x, y = as_expression(a), as_expression(b)
+    if not (1 <= x.ndim <= 2 and 1 <= y.ndim <= 2) or x.shape[-1] != y.shape[0]:
+        raise ValueError(f"cannot multiply matrices of shapes {x.shape} and {y.shape}")
+    m, k, n = (x.shape[0] if x.ndim == 2 else 1), x.shape[-1], (y.shape[1] if y.ndim == 2 else 1)
+    return Node("matmul", [x, y], x.shape[:-1] + y.shape[1:], integers={"m": [m], "k": [k], "n": [n]})
+
+
+def dot(a: Any, b: Any) -> Expression:
+    """Return the sum of a * b along the last axis: with gathered rows, ``dot(u[i], v[j])``."""
+    return sum(multiply(a, b), -1)
+
+
+def outer(a: Any, b: Any) -> Expression:
+    """Return the outer product of two vectors."""
+    x, y = as_expression(a), as_expression(b)
+    if x.ndim != 1 or y.ndim != 1:
+        raise ValueError(f"outer takes vectors, not shapes {x.shape} and {y.shape}")
+    return matmul(reshape(x, (x.size, 1)), reshape(y, (1, y.size)))
+
+
+# --- along an axis ---------------------------------------------------------------------------------------------
+def _along(op: str, x: Any, axis: int | None, keeps: bool) -> Expression:
+    x = as_expression(x)
+    shape, at = ((x.size,), 0) if axis is None else (x.shape, _axis(x, axis))
+    sizes = {"outer": [math.prod(shape[:at])], "n": [shape[at]], "inner": [math.prod(shape[at + 1 :])]}
+    out = x.shape if keeps else shape[:at] + shape[at + 1 :]
+    return Node(op, [x], out, integers=sizes)
+
+
+def _axis(x: Expression, axis: int) -> int:
+    if not -x.ndim <= axis < x.ndim:
+        raise ValueError(f"axis {axis} is out of bounds for shape {x.shape}")
+    return axis % x.ndim
+
+
+def sum(x: Any, axis: int | None = None) -> Expression:
+    """Return the sum over all elements, or along one axis."""
+    x = as_expression(x)
+    return x if axis is None and x.ndim == 0 else _along("sum", x, axis, False)
+
+
+def mean(x: Any, axis: int | None = None) -> Expression:
+    """Return the mean over all elements, or along one axis."""
+    x = as_expression(x)
+    n = x.size if axis is None else x.shape[_axis(x, axis)]
+    return multiply(sum(x, axis), 1.0 / n)
+
+
+def logsumexp(x: Any, axis: int | None = None) -> Expression:
+    """Return log(sum(exp(x))) over all elements, or along one axis, without overflow."""
+    return _along("logsumexp", x, axis, False)
+
+
+def log_softmax(x: Any, axis: int = -1) -> Expression:
+    """Return x - logsumexp(x) along an axis."""
+    return _along("log_softmax", x, axis, True)
+
+
+def softmax(x: Any, axis: int = -1) -> Expression:
+    """Return exp(x) over its sum along an axis."""
+    return exp(log_softmax(x, axis))
+
+
+# --- layout ----------------------------------------------------------------------------------------------------
+def reshape(x: Any, *shape: int | tuple[int, ...]) -> Expression:
+    """Return the same elements, in C order, in another shape; one size may be -1."""
+    x = as_expression(x)
+    wanted = shape[0] if len(shape) == 1 and isinstance(shape[0], tuple) else shape
+    out = np.empty(x.shape, np.bool_).reshape(wanted).shape  # NumPy's rules, and its errors
+    return x if out == x.shape else Reshaped(x, out)
+
+
+def transpose(x: Any, axes: Sequence[int] | None = None) -> Expression:
+    """Return x with its axes reversed, or in the given order."""
+    x = as_expression(x)
+    return _gather(x, _positions(x).transpose(axes))
+
+
+def concatenate(parts: Sequence[Any], axis: int = 0) -> Expression:
+    """Return arrays joined along an axis that they have."""
+    xs = [as_expression(x) for x in parts]
+    if not xs:
+        raise ValueError("concatenate needs at least one array")
+    if any(x.ndim == 0 for x in xs):
+        raise ValueError("scalars cannot be concatenated; use stack")
+    at = _axis(xs[0], axis)
+    rest = [x.shape[:at] + x.shape[at + 1 :] for x in xs]
+    if any(r != rest[0] or x.ndim != xs[0].ndim for r, x in zip(rest, xs, strict=True)):
+        raise ValueError(f"shapes {[x.shape for x in xs]} do not fit together along axis {axis}")
+    first = xs[0].shape
+    shape = (*first[:at], builtins.sum(x.shape[at] for x in xs), *first[at + 1 :])
+    return Node("concatenate", xs, shape, integers={"outer": [math.prod(shape[:at])]})
+
+
+def stack(parts: Sequence[Any], axis: int = 0) -> Expression:
+    """Return arrays of one shape joined along a new axis."""
+    xs = [as_expression(x) for x in parts]
+    if not xs or any(x.shape != xs[0].shape for x in xs):
+        raise ValueError(f"stack needs arrays of one shape, not {[x.shape for x in xs]}")
+    at = axis % (xs[0].ndim + 1)
+    shape = xs[0].shape
+    return concatenate([reshape(x, (*shape[:at], 1, *shape[at:])) for x in xs], at)
+
+
+def take(x: Expression, key: Any) -> Expression:
+    """Return ``x[key]``: integers, slices, integer arrays, Ellipsis, None; or one placeholder of integers.
+
+    Raises
+    ------
+    TypeError
+        If an index is not of integers.
+    IndexError
+        If it is out of bounds.
+    """
+    if isinstance(key, Expression):
+        return _take_rows(x, key)
+    parts = key if isinstance(key, tuple) else (key,)
+    if any(isinstance(part, Expression) for part in parts):
+        raise TypeError("an index that is an expression must be the only one: x[index] takes rows")
+    for part in parts:
+        if not (isinstance(part, slice) or part is None or part is Ellipsis):
+            kind = np.asarray(part).dtype.kind
+            if kind not in "iub":
+                raise TypeError(f"an index must hold integers, not {np.asarray(part).dtype}")
+    return _gather(x, np.asarray(_positions(x)[key]))
+
+
+def _take_rows(x: Expression, index: Expression) -> Expression:
+    if not getattr(index, "integer", False):
+        raise TypeError("an index must be integers or a placeholder with dtype=int")
+    if x.ndim == 0:
+        raise IndexError("a scalar cannot be indexed")
+    width = math.prod(x.shape[1:])
+    return Node("gather", [x, index], index.shape + x.shape[1:], integers={"width": [width]})
+
+
+def _positions(x: Expression) -> npt.NDArray[np.int64]:
+    return np.arange(x.size).reshape(x.shape)
+
+
+def _gather(x: Expression, index: npt.NDArray[np.int64]) -> Expression:
+    """Return the elements of x, in C order, at the positions `index`."""
+    if isinstance(x, Constant):
+        return Constant(x.value.ravel()[index])
+    if index.size == 0:
+        raise IndexError(f"the index selects nothing from shape {x.shape}")
+    flat = index.ravel()
+    if np.array_equal(flat, np.arange(flat[0], flat[0] + flat.size)):
+        if flat.size == x.size:
+            return reshape(x, index.shape)
+        return Node("slice", [x], index.shape, integers={"begin": [int(flat[0])]})
+    width = _block_width(x, flat)
+    blocks = Constant(flat[::width] // width)
+    return Node("gather", [x, blocks], index.shape, integers={"width": [width]})
+
+
+def _block_width(x: Expression, flat: npt.NDArray[np.int64]) -> int:
+    """Return the largest product of x's last sizes whose whole blocks are what is taken."""
+    width = 1
+    for n in reversed(x.shape[1:]):
+        wider = width * n
+        if flat.size % wider:
+            break
+        blocks = flat.reshape(-1, wider)
+        starts = blocks[:, 0]
+        if (starts % wider).any() or not np.array_equal(blocks, starts[:, None] + np.arange(wider)):
+            break
+        width = wider
+    return width
+
+
+UNARY: dict[str, Callable[[Any], Expression]] = {
+    "negative": negative,
+    "exp": exp,
+    "log": log,
+    "log1p": log1p,
+    "expm1": expm1,
+    "sqrt": sqrt,
+    "square": square,
+    "sigmoid": sigmoid,
+    "softplus": softplus,
+    "tanh": tanh,
+    "relu": relu,
+    "abs": absolute,
+    "sin": sin,
+    "cos": cos,
+    "lgamma": lgamma,
+    "norm_cdf": norm_cdf,
+}

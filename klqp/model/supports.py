@@ -1,0 +1,204 @@
+"""Supports: the spaces that values of random variables and parameters live in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from klqp import _core
+
+__all__ = ["Support", "as_support"]
+
+Float64 = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Support:
+    """A space of values.
+
+    Attributes
+    ----------
+    name : str
+    event_ndim : int
+        Number of last axes that make one value: 0 for numbers, 1 for vectors, 2 for matrices.
+    bijector : str or None
+        Name of the map from unconstrained coordinates; None for discrete spaces.
+    lower, upper : tuple of float
+        Bounds, one or one for each element; empty where there are none.
+    """
+
+    name: str
+    event_ndim: int = 0
+    bijector: str | None = None
+    lower: tuple[float, ...] = ()
+    upper: tuple[float, ...] = ()
+    check: Callable[[Float64], npt.NDArray[np.bool_]] | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def discrete(self) -> bool:
+        """Whether values are integers."""
+        return self.bijector is None
+
+    def contains(self, x: npt.ArrayLike) -> bool:
+        """Return whether all values of an array are in the space (boundaries included)."""
+        array = np.asarray(x, np.float64)
+        if np.isnan(array).any():
+            return False
+        if self.check is not None:
+            return bool(np.all(self.check(array)))
+        lower = np.asarray(self.lower) if self.lower else -np.inf
+        upper = np.asarray(self.upper) if self.upper else np.inf
+        flat = array.reshape(-1) if len(self.lower) > 1 or len(self.upper) > 1 else array
+        return bool(np.all((flat >= lower) & (flat <= upper)))
+
+    def transform(self, shape: tuple[int, ...]) -> _core.Bijector:
+        """Return the map from unconstrained coordinates for a variable of that shape.
+
+        Raises
+        ------
+        TypeError
+            If the space is discrete.
+        ValueError
+            If the shape is not one of its events.
+        """
+        name, options = self.bijector_args(shape)
+        return _core.Bijector(name, **options)
+
+    def bijector_args(self, shape: tuple[int, ...]) -> tuple[str, dict[str, Any]]:
+        """Return the name and the configuration of the core's bijector."""
+        if self.bijector is None:
+            raise TypeError(f"values that are {self.name} have no unconstrained coordinates")
+        if len(shape) < self.event_ndim:
+            raise ValueError(f"a {self.name} needs at least {self.event_ndim} axes, not shape {shape}")
+        batch = shape[: len(shape) - self.event_ndim]
+        if self.event_ndim == 2 and shape[-1] != shape[-2]:
+            raise ValueError(f"a {self.name} must be square, not of shape {shape}")
+        options: dict[str, Any] = {"n_events": int(np.prod(batch, dtype=np.int64))}
+        options["size"] = shape[-1] if self.event_ndim else 1
+        options["lower"], options["upper"] = list(self.lower), list(self.upper)
+        return self.bijector, options
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def _is_integer(x: Float64) -> npt.NDArray[np.bool_]:
+    return np.asarray(x == np.floor(x))
+
+
+def _is_simplex(x: Float64) -> npt.NDArray[np.bool_]:
+    return np.asarray((x >= 0).all(-1) & (np.abs(x.sum(-1) - 1.0) < 1e-6))
+
+
+def _is_lower(x: Float64) -> npt.NDArray[np.bool_]:
+    above = np.abs(np.triu(x, 1)).max((-2, -1)) == 0
+    return np.asarray(above & (np.diagonal(x, axis1=-2, axis2=-1) > 0).all(-1))
+
+
+def _is_positive_definite(x: Float64) -> npt.NDArray[np.bool_]:
+    symmetric = np.abs(x - np.swapaxes(x, -1, -2)).max((-2, -1)) <= 1e-8 * np.abs(x).max((-2, -1))
+    return np.asarray(symmetric & (np.linalg.eigvalsh(x)[..., 0] > 0))
+
+
+def _unit_diagonal(x: Float64) -> npt.NDArray[np.bool_]:
+    return np.asarray((np.abs(np.diagonal(x, axis1=-2, axis2=-1) - 1.0) < 1e-8).all(-1))
+
+
+REAL = Support("real", 0, "identity", check=lambda x: np.asarray(np.isfinite(x)))
+REAL_VECTOR = Support("real", 1, "identity", check=lambda x: np.asarray(np.isfinite(x)))
+POSITIVE = Support("positive", 0, "positive", check=lambda x: np.asarray(x > 0))
+NONNEGATIVE = Support("nonnegative", 0, "positive", (0.0,))
+UNIT_INTERVAL = Support("unit_interval", 0, "unit_interval", (0.0,), (1.0,))
+SIMPLEX = Support("simplex", 1, "simplex", check=_is_simplex)
+ORDERED = Support("ordered", 1, "ordered", check=lambda x: np.asarray((np.diff(x) > 0).all(-1)))
+POSITIVE_ORDERED = Support(
+    "positive_ordered", 1, "positive_ordered", check=lambda x: np.asarray((np.diff(x) > 0).all(-1) & (x[..., 0] > 0))
+)
+CHOLESKY_COV = Support("cholesky_cov", 2, "cholesky_cov", check=_is_lower)
+CHOLESKY_CORR = Support(
+    "cholesky_corr",
+    2,
+    "cholesky_corr",
+    check=lambda x: _is_lower(x) & (np.abs((x**2).sum(-1) - 1.0) < 1e-6).all(-1),
+)
+COVARIANCE = Support("covariance", 2, "covariance", check=_is_positive_definite)
+CORRELATION = Support("correlation", 2, "correlation", check=lambda x: _is_positive_definite(x) & _unit_diagonal(x))
+COUNT = Support("count", 0, None, check=lambda x: (x >= 0) & _is_integer(x))
+BINARY = Support("binary", 0, None, check=lambda x: np.asarray((x == 0) | (x == 1)))
+INTEGER = Support("integer", 0, None, check=_is_integer)
+ONE_HOT = Support(
+    "one_hot", 1, None, check=lambda x: np.asarray(((x == 0) | (x == 1)).all(-1) & (x.sum(-1) == 1))
+)
+
+
+def interval(lower: npt.ArrayLike, upper: npt.ArrayLike) -> Support:
+    """Return the space of numbers between two bounds."""
+    low, high = _bounds(lower), _bounds(upper)
+    return Support("interval", 0, "interval", low, high)
+
+
+def lower_bounded(bound: npt.ArrayLike) -> Support:
+    """Return the space of numbers above a bound."""
+    return Support("lower", 0, "lower", _bounds(bound))
+
+
+def upper_bounded(bound: npt.ArrayLike) -> Support:
+    """Return the space of numbers below a bound."""
+    return Support("upper", 0, "upper", (), _bounds(bound))
+
+
+def _bounds(value: npt.ArrayLike) -> tuple[float, ...]:
+    array = np.asarray(value, np.float64).ravel()
+    if not np.isfinite(array).all():
+        raise ValueError(f"bounds must be finite, not {array[~np.isfinite(array)][0]}")
+    return (float(array[0]),) if (array == array[0]).all() else tuple(float(x) for x in array)
+
+
+_BY_NAME = {
+    s.name: s
+    for s in (
+        REAL,
+        POSITIVE,
+        UNIT_INTERVAL,
+        SIMPLEX,
+        ORDERED,
+        POSITIVE_ORDERED,
+        CHOLESKY_COV,
+        CHOLESKY_CORR,
+        COVARIANCE,
+        CORRELATION,
+    )
+}
+_SOFTPLUS = Support("positive", 0, "softplus", check=lambda x: np.asarray(x > 0))
+
+
+def as_support(value: Any) -> Support:
+    """Return a support from its name, a tuple such as ``("interval", 0, 1)``, or itself.
+
+    Raises
+    ------
+    ValueError
+        If there is no such support.
+    """
+    if isinstance(value, Support):
+        return value
+    if value == "softplus":
+        return _SOFTPLUS
+    if isinstance(value, str) and value in _BY_NAME:
+        return _BY_NAME[value]
+    if isinstance(value, tuple) and value:
+        makers: dict[Any, tuple[int, Callable[..., Support]]] = {
+            "interval": (2, interval),
+            "lower": (1, lower_bounded),
+            "upper": (1, upper_bounded),
+        }
+        n, make = makers.get(value[0], (-1, interval))
+        if n == len(value) - 1:
+            return make(*value[1:])
+    raise ValueError(
+        f"support must be one of {sorted(_BY_NAME)}, ('interval', a, b), ('lower', a) or ('upper', b), not {value!r}"
+    )
