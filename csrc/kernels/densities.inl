@@ -43,30 +43,31 @@ namespace {
 constexpr Index kDensityTile = 256;
 constexpr int kMaxDensityArgs = 4;
 
-// The arguments of one tile after another as arrays; scalars are spread once.
+// The arguments of one tile after another as arrays; scalars are spread once, over one tile.
 template <int Count>
 class ArgTiles {
  public:
   KLQP_INLINE ArgTiles(Index n, const double* const* args, unsigned scalars) {
     for (int k = 0; k < Count; ++k) {
       const bool spread = n > 1 && (scalars >> k & 1u) != 0;
-      step_[k] = spread ? 0 : kDensityTile;
-      at_[k] = args[k];
+      moves_[k] = spread ? 0 : 1;
+      begin_[k] = args[k];
       if (!spread) continue;
       const double value = *args[k];
       const Index filled = n < kDensityTile ? n : kDensityTile;
       for (Index i = 0; i < filled; ++i) values_[k][i] = value;
-      at_[k] = values_[k];
+      begin_[k] = values_[k];
     }
   }
-  KLQP_INLINE const double* operator[](int k) const { return at_[k < Count ? k : 0]; }
-  KLQP_INLINE void advance() {
-    for (int k = 0; k < Count; ++k) at_[k] += step_[k];
+  // Argument k of the tile from element `start` on; any argument where there are fewer.
+  KLQP_INLINE const double* at(int k, Index start) const {
+    const int existing = k < Count ? k : 0;
+    return begin_[existing] + moves_[existing] * start;
   }
 
  private:
-  const double* at_[Count];
-  Index step_[Count];
+  const double* begin_[Count];
+  Index moves_[Count];
   double values_[Count][kDensityTile];
 };
 
@@ -119,9 +120,10 @@ void log_prob_kernel(Index n, const double* const* args, unsigned scalars, doubl
     return;
   }
   ArgTiles<D::n_args> tiles(n, args, scalars);
-  for (Index start = 0; start < n; start += kDensityTile, tiles.advance()) {
+  for (Index start = 0; start < n; start += kDensityTile) {
     const Index count = n - start < kDensityTile ? n - start : kDensityTile;
-    const double *const x = tiles[0], *const first = tiles[1], *const second = tiles[2], *const third = tiles[3];
+    const double *const x = tiles.at(0, start), *const first = tiles.at(1, start), *const second = tiles.at(2, start),
+                        *const third = tiles.at(3, start);
     double* const y = out + start;
 #pragma omp simd
     for (Index i = 0; i < count; ++i) y[i] = checked_log_prob(prepare<D>(first[i], second[i], third[i]), x[i]);
@@ -164,10 +166,10 @@ void gradient_kernel(Index n, const double* const* args, unsigned scalars, doubl
 #pragma omp simd
       for (Index i = 0; i < count; ++i) write(i, checked_gradient(d, x[i]));
     } else {
-      const double *const x = tiles[0], *const first = tiles[1], *const second = tiles[2], *const third = tiles[3];
+      const double *const x = tiles.at(0, start), *const first = tiles.at(1, start), *const second = tiles.at(2, start),
+                          *const third = tiles.at(3, start);
 #pragma omp simd
       for (Index i = 0; i < count; ++i) write(i, checked_gradient(prepare<D>(first[i], second[i], third[i]), x[i]));
-      tiles.advance();
     }
   }
 }
@@ -177,9 +179,9 @@ void log_base_kernel(Index n, const double* const* args, unsigned scalars, doubl
   constexpr int count_args = D::base_args == 1 ? 1 : 2;
   static_assert(D::base_args == 1 || D::base_args == 3);
   ArgTiles<count_args> tiles(n, args, scalars);
-  for (Index start = 0; start < n; start += kDensityTile, tiles.advance()) {
+  for (Index start = 0; start < n; start += kDensityTile) {
     const Index count = n - start < kDensityTile ? n - start : kDensityTile;
-    const double *const x = tiles[0], *const first = tiles[1];
+    const double *const x = tiles.at(0, start), *const first = tiles.at(1, start);
     double* const y = out + start;
 #pragma omp simd
     for (Index i = 0; i < count; ++i) {

@@ -228,6 +228,47 @@ void test_gradient_kernels(const KernelTable& table) {
   }
 }
 
+// The densities: the same list in every table, scalars like arrays across tiles, and derivatives by differences.
+void test_densities(const KernelTable& table, const KernelTable& base) {
+  constexpr Index n = 300;
+  CHECK(table.densities.size() == base.densities.size());
+  for (std::size_t d = 0; d < table.densities.size(); ++d) {
+    const klqp::DensityKernel& density = table.densities[d];
+    CHECK(std::strcmp(density.name, base.densities[d].name) == 0);
+    CHECK(klqp::find_density(table, density.name) == &density);
+    CHECK((density.log_base != nullptr) == (density.base_args != 0));
+
+    // Legal for every density: a value of 1 (for beta inside its interval), parameters in (0, 1) but a first one of 1
+    // and a second one below 2.
+    const bool open = std::strcmp(density.name, "beta") == 0;
+    const std::vector<double> x(n, open ? 0.5 : 1.0), first(n, density.n_args == 2 ? 0.75 : 1.0), second(n, 1.5),
+        third(n, 0.5);
+    const bool probability = std::strstr(density.name, "_probs") != nullptr;
+    const double* arrays[] = {x.data(), first.data(), probability ? third.data() : second.data(), third.data()};
+    const unsigned all = (1u << density.n_args) - 1u;
+    std::vector<double> expected(n), out(n);
+    density.log_prob(n, arrays, 0, expected.data());
+    CHECK(std::isfinite(expected[0]));
+    for (unsigned scalars = 0; scalars <= all; ++scalars) {
+      density.log_prob(n, arrays, scalars, out.data());
+      CHECK(out == expected);
+    }
+    std::vector<double> grads(4 * n);
+    for (unsigned wanted = 0; wanted <= all; ++wanted) {
+      double* to[4] = {};
+      for (std::size_t k = 0; k < 4; ++k) to[k] = wanted >> k & 1u ? grads.data() + k * n : nullptr;
+      density.gradient(n, arrays, wanted, to);
+      for (std::size_t k = 0; k < 4; ++k) CHECK(to[k] == nullptr || std::isfinite(to[k][n - 1]));
+    }
+    if (density.log_base == nullptr) continue;
+    for (unsigned scalars = 0; scalars <= density.base_args; ++scalars) {
+      density.log_base(n, arrays, scalars, out.data());
+      CHECK_CLOSE(out[n - 1], 0.0, 1e-14);  // log 1! and log C(1, 1)
+    }
+  }
+  CHECK(klqp::find_density(table, "sine") == nullptr);
+}
+
 }  // namespace
 
 int main() {
@@ -242,6 +283,7 @@ int main() {
     test_sums(*table);
     test_agreement(*table, *tables[0]);
     test_gradient_kernels(*table);
+    test_densities(*table, *tables[0]);
   }
   return klqp_test::summary();
 }
