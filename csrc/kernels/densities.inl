@@ -91,17 +91,17 @@ KLQP_INLINE D prepare_scalars(const double* const* args) {
 // Values outside the support, illegal parameters and NaN.
 template <class D>
 KLQP_INLINE double checked_log_prob(const D& d, double x) {
-  const double y = (d.supports(x) & is_finite(x)) ? d.log_prob(x) : -kInfinity;
-  return (x == x ? y : x) + d.invalid;
+  const double y = select(all_of(d.supports(x), is_finite(x)), d.log_prob(x), -kInfinity);
+  return select(x == x, y, x) + d.invalid;
 }
 
 KLQP_INLINE double checked_partial(bool inside, double partial, double x, double invalid) {
-  return (inside ? partial : (x == x ? 0.0 : x)) + invalid;
+  return select(inside, partial, select(x == x, 0.0, x)) + invalid;
 }
 
 template <class D>
 KLQP_INLINE Partials checked_gradient(const D& d, double x) {
-  const bool inside = d.supports(x) & is_finite(x);
+  const bool inside = all_of(d.supports(x), is_finite(x));
   const Partials p = d.gradient(x);
   return {checked_partial(inside, p.value, x, d.invalid), checked_partial(inside, p.first, x, d.invalid),
           checked_partial(inside, p.second, x, d.invalid), checked_partial(inside, p.third, x, d.invalid)};

@@ -25,7 +25,7 @@ struct BetaDensity {
     const double errors =
         (stirling_error(total, log_n) - stirling_error(concentration1, log_a)) - stirling_error(concentration0, log_b);
     const double gap = digamma_gap(total, log_n);
-    return {.invalid = invalid_unless(is_positive(concentration1) & is_positive(concentration0)),
+    return {.invalid = invalid_unless(all_of(is_positive(concentration1), is_positive(concentration0))),
             .total = total,
             .total_low = total_low,
             .shift = (0.5 * ((log_a - log_n) + log_b) - kHalfLog2Pi) + errors,
@@ -47,8 +47,8 @@ struct BetaDensity {
     const double e = excess(x);
     // (a - 1) / x - (b - 1) / (1 - x); at an end of the support only where its own factor is constant
     const double inside = (madd(2.0, x, -1.0) - e) / (x * (1.0 - x));
-    const double at_zero = (x == 0.0) & (a.a == 1.0) ? 1.0 - b.a : inside;
-    const double by_value = (x == 1.0) & (b.a == 1.0) ? a.a - 1.0 : at_zero;
+    const double at_zero = ((x == 0.0) & (a.a == 1.0)) ? 1.0 - b.a : inside;
+    const double by_value = ((x == 1.0) & (b.a == 1.0)) ? a.a - 1.0 : at_zero;
     return {by_value, log_of_factor(a, e, log_one(x)) + gap_a, log_of_factor(b, -e, log_complement(x)) + gap_b};
   }
 };

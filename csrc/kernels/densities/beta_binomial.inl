@@ -20,7 +20,7 @@ struct BetaBinomialDensity {
 
   KLQP_INLINE static BetaBinomialDensity prepare(double total_count, double concentration1, double concentration0) {
     const Rising sum = prepare_rising(concentration1 + concentration0);
-    const bool legal = is_count(total_count) & is_positive(concentration1) & is_positive(concentration0);
+    const bool legal = all_of(is_count(total_count), is_positive(concentration1), is_positive(concentration0));
     return {.invalid = invalid_unless(legal),
             .total_count = total_count,
             .a = prepare_rising(concentration1),

@@ -34,7 +34,8 @@ struct BinomialProbsDensity {
   ProbParts parts;
 
   KLQP_INLINE static BinomialProbsDensity prepare(double total_count, double probs) {
-    return {invalid_unless(is_count(total_count) & is_probability(probs)), total_count, ProbParts::prepare(probs)};
+    return {invalid_unless(all_of(is_count(total_count), is_probability(probs))), total_count,
+            ProbParts::prepare(probs)};
   }
   KLQP_INLINE bool supports(double x) const { return is_count(x) & (x <= total_count); }
 

@@ -13,7 +13,7 @@ struct CauchyDensity {
   double invalid, loc, inverse, shift;
 
   KLQP_INLINE static CauchyDensity prepare(double loc, double scale) {
-    return {invalid_unless(is_finite(loc) & is_positive(scale)), loc, 1.0 / scale, -kLogPi - log_one(scale)};
+    return {invalid_unless(all_of(is_finite(loc), is_positive(scale))), loc, 1.0 / scale, -kLogPi - log_one(scale)};
   }
   KLQP_INLINE bool supports(double) const { return true; }
 

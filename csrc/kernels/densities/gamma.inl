@@ -17,7 +17,7 @@ struct GammaDensity {
 
   KLQP_INLINE static GammaDensity prepare(double concentration, double rate) {
     const double log_c = log_one(concentration), log_rate = log_one(rate);
-    return {.invalid = invalid_unless(is_positive(concentration) & is_positive(rate)),
+    return {.invalid = invalid_unless(all_of(is_positive(concentration), is_positive(rate))),
             .concentration = concentration,
             .rate = rate,
             .inverse_rate = 1.0 / rate,

@@ -15,7 +15,7 @@ struct InverseGammaDensity {
 
   KLQP_INLINE static InverseGammaDensity prepare(double concentration, double scale) {
     const double log_c = log_one(concentration);
-    return {.invalid = invalid_unless(is_positive(concentration) & is_positive(scale)),
+    return {.invalid = invalid_unless(all_of(is_positive(concentration), is_positive(scale))),
             .concentration = concentration,
             .scale = scale,
             .inverse_scale = 1.0 / scale,

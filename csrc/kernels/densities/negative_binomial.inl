@@ -42,7 +42,7 @@ struct NegativeBinomialProbsDensity {
   ProbParts parts;
 
   KLQP_INLINE static NegativeBinomialProbsDensity prepare(double total_count, double probs) {
-    return {.invalid = invalid_unless(is_positive(total_count) & is_probability(probs)),
+    return {.invalid = invalid_unless(all_of(is_positive(total_count), is_probability(probs))),
             .count = prepare_rising(total_count),
             .parts = ProbParts::prepare(probs)};
   }

@@ -13,7 +13,8 @@ struct NormalDensity {
   double invalid, loc, inverse, shift;
 
   KLQP_INLINE static NormalDensity prepare(double loc, double scale) {
-    return {invalid_unless(is_finite(loc) & is_positive(scale)), loc, 1.0 / scale, -kHalfLog2Pi - log_one(scale)};
+    return {invalid_unless(all_of(is_finite(loc), is_positive(scale))), loc, 1.0 / scale,
+            -kHalfLog2Pi - log_one(scale)};
   }
   KLQP_INLINE bool supports(double) const { return true; }
 

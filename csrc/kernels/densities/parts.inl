@@ -18,6 +18,12 @@ struct Partials {
 
 // --- checks ---------------------------------------------------------------------------------------------
 
+// Without branches, unlike &&.
+template <class... Bools>
+KLQP_INLINE bool all_of(Bools... each) {
+  return (... & each);
+}
+
 KLQP_INLINE bool is_finite(double x) { return __builtin_fabs(x) < kInfinity; }
 KLQP_INLINE bool is_positive(double x) { return (x > 0.0) & (x < kInfinity); }
 KLQP_INLINE bool is_probability(double x) { return (x >= 0.0) & (x <= 1.0); }

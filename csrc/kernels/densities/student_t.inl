@@ -27,7 +27,7 @@ struct StudentTDensity {
     const double log_h = log_one(h), log_next = log_h + (excess + inverse_df);
     const double c = madd(h, excess, stirling_error(next, log_next) - stirling_error(h, log_h));
     const double slope = (0.25 / (h * next) + (digamma_error(h, log_h) - digamma_error(next, log_next))) + excess;
-    return {.invalid = invalid_unless(is_positive(df) & is_finite(loc) & is_positive(scale)),
+    return {.invalid = invalid_unless(all_of(is_positive(df), is_finite(loc), is_positive(scale))),
             .loc = loc,
             .inverse = 1.0 / scale,
             .shift = (c - kHalfLog2Pi) - log_one(scale),

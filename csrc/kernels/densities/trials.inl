@@ -42,7 +42,7 @@ KLQP_INLINE double log_trials_by_probs(ProbParts parts, double successes, double
 
 // log of the number of ways to choose x of n; 0 outside 0 <= x <= n.
 KLQP_INLINE double log_choose(double x, double n) {
-  const bool legal = is_count(x) & is_count(n) & (x <= n);
+  const bool legal = all_of(is_count(x), is_count(n), x <= n);
   const double less = x < n - x ? x : n - x;  // symmetric, and the smaller one is exact
   const Rising rising = prepare_rising((n - less) + 1.0);
   const double sum = less + 1.0;
@@ -50,7 +50,7 @@ KLQP_INLINE double log_choose(double x, double n) {
   // log Gamma(less + 1)
   const double factorial = madd(less + 0.5, log_sum, kHalfLog2Pi - sum) + stirling_error(sum, log_sum);
   const double y = log_rising(rising, less) - factorial;
-  return legal ? (less == 0.0 ? 0.0 : y) : ((x != x) | (n != n) ? kNaN : 0.0);
+  return legal ? (less == 0.0 ? 0.0 : y) : (((x != x) | (n != n)) ? kNaN : 0.0);
 }
 
 }  // namespace

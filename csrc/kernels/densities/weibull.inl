@@ -13,7 +13,7 @@ struct WeibullDensity {
   double invalid, concentration, scale, inverse, shift;
 
   KLQP_INLINE static WeibullDensity prepare(double concentration, double scale) {
-    return {invalid_unless(is_positive(concentration) & is_positive(scale)), concentration, scale, 1.0 / scale,
+    return {invalid_unless(all_of(is_positive(concentration), is_positive(scale))), concentration, scale, 1.0 / scale,
             log_one(concentration) - log_one(scale)};
   }
   KLQP_INLINE bool supports(double x) const { return x >= 0.0; }
