@@ -3,7 +3,8 @@
 // A density is a struct with
 //
 //   name, n_args               as in DensityKernel
-//   prepare(parameters...)     everything that depends on the parameters alone; unused parts are optimised away
+//   prepare(parameters...)     everything that depends on the parameters alone; unused parts are optimised away.
+//                              At least three numbers: GCC moves two as one block, which stops vectorisation
 //   invalid                    0 for legal parameters, NaN for others
 //   supports(x)                for finite x
 //   log_prob(x), gradient(x)   for x in the support and legal parameters; any number elsewhere

@@ -13,37 +13,36 @@ struct BernoulliLogitsDensity {
   static constexpr const char* name = "bernoulli_logits";
   static constexpr int n_args = 2;
 
-  double invalid, logits;
+  double invalid, logits, opposite;
 
   KLQP_INLINE static BernoulliLogitsDensity prepare(double logits) {
-    return {invalid_unless(logits == logits), logits};
+    return {invalid_unless(logits == logits), logits, -logits};
   }
   KLQP_INLINE bool supports(double x) const { return is_bit(x); }
 
-  // x is 0 or 1: the sign of the logits of the other value, by arithmetic.
-  KLQP_INLINE double log_prob(double x) const { return -softplus_one((1.0 - 2.0 * x) * logits); }
-  KLQP_INLINE Partials gradient(double x) const {
-    const double sign = 1.0 - 2.0 * x;
-    return {0.0, -sign * sigmoid_one(sign * logits)};
-  }
+  // The logits of the value that is not x.
+  KLQP_INLINE double other(double x) const { return select(x < 0.5, logits, opposite); }
+
+  KLQP_INLINE double log_prob(double x) const { return -softplus_one(other(x)); }
+  KLQP_INLINE Partials gradient(double x) const { return {0.0, (2.0 * x - 1.0) * sigmoid_one(other(x))}; }
 };
 
 struct BernoulliProbsDensity {
   static constexpr const char* name = "bernoulli_probs";
   static constexpr int n_args = 2;
 
-  double invalid, probs;
+  double invalid, probs, complement;
 
   KLQP_INLINE static BernoulliProbsDensity prepare(double probs) {
-    return {invalid_unless(is_probability(probs)), probs};
+    return {invalid_unless(is_probability(probs)), probs, 1.0 - probs};
   }
   KLQP_INLINE bool supports(double x) const { return is_bit(x); }
 
   KLQP_INLINE double log_prob(double x) const {
     const bool near = (x < 0.5) & (probs < 0.25);
-    return log_or_near(near, -probs, select(x < 0.5, 1.0 - probs, probs));
+    return log_or_near(near, -probs, select(x < 0.5, complement, probs));
   }
-  KLQP_INLINE Partials gradient(double x) const { return {0.0, 1.0 / select(x < 0.5, probs - 1.0, probs)}; }
+  KLQP_INLINE Partials gradient(double x) const { return {0.0, 1.0 / select(x < 0.5, -complement, probs)}; }
 };
 
 }  // namespace
