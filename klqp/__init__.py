@@ -3,7 +3,7 @@
 from klqp import optimizers, schedules, testing
 from klqp._core import __version__
 from klqp._threads import get_num_threads, set_num_threads
-from klqp.errors import InterruptedRunWarning, RejectedDrawsWarning, TargetError
+from klqp.errors import InterruptedRunWarning, RejectedDrawsWarning, TargetError, UnreachedLatentWarning
 from klqp.families import FullRankNormal, LowRankNormal, MeanFieldNormal
 from klqp.inference.base import Inference, VariationalInference
 from klqp.inference.fit import fit
@@ -17,7 +17,11 @@ from klqp.inference.klqp import (
     ScoreKLqp,
     ScoreRBKLqp,
 )
+from klqp.model.deterministic import Deterministic
+from klqp.model.distributions.normal import Normal
 from klqp.model.log_density import LogDensity
+from klqp.model.nodes import exp, log, sigmoid, softplus, tanh
+from klqp.model.parameter import Parameter, placeholder
 from klqp.native import NativeLogDensity, get_include
 from klqp.stopping import Plateau, Steps, TimeLimit
 

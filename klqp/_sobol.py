@@ -1,9 +1,29 @@
-"""Direction numbers of the Sobol sequence, read off SciPy's unscrambled points."""
+"""Base draws for the core; direction numbers of the Sobol sequence, read off SciPy's unscrambled points."""
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
+
+from klqp import _core
+
+
+def make_noise(kind: str, n_draws: int, dim: int, key: int, n_groups: int) -> _core.Noise:
+    """Return the base draws of a run; `n_groups` independent scrambles of Sobol draws.
+
+    Raises
+    ------
+    ValueError
+        If Sobol draws are asked for in a number that is not a power of two.
+    """
+    if kind != "sobol":
+        return _core.Noise(kind, n_draws, dim, key)
+    if n_draws % n_groups or not (n_draws // n_groups).bit_count() == 1:
+        raise ValueError(f"Sobol draws need n_samples to be a power of two, not {n_draws}")
+    table = directions(min(dim, max_dim()), int(math.log2(n_draws // n_groups)))
+    return _core.Noise(kind, n_draws, dim, key, n_groups, table)
 
 
 def max_dim() -> int:

@@ -6,7 +6,13 @@ own function passes through with its type and traceback.
 
 from klqp._core import TargetError
 
-__all__ = ["GradientError", "InterruptedRunWarning", "RejectedDrawsWarning", "TargetError"]
+__all__ = [
+    "GradientError",
+    "InterruptedRunWarning",
+    "RejectedDrawsWarning",
+    "TargetError",
+    "UnreachedLatentWarning",
+]
 
 
 class InterruptedRunWarning(UserWarning):
@@ -19,3 +25,7 @@ class GradientError(AssertionError):
 
 class RejectedDrawsWarning(UserWarning):
     """Draws had a log density or gradient that is not finite and were left out."""
+
+
+class UnreachedLatentWarning(UserWarning):
+    """No data depend on a latent variable."""

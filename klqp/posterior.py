@@ -5,8 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
@@ -22,10 +20,6 @@ from klqp.targets import coerce, make_target
 __all__ = ["ELBO", "Marginal", "Posterior"]
 
 Float64 = npt.NDArray[np.float64]
-
-_POSTERIOR_STREAM, _ELBO_STREAM = 1, 2  # docs/counters.md
-# Points, and numbers, handed to the log density at once when an estimate needs many draws.
-_CHUNK, _CHUNK_NUMBERS = 1000, 1 << 20
 
 
 @dataclass(frozen=True)
@@ -53,17 +47,28 @@ class ELBO:
 class Marginal:
     """The posterior of one latent variable, in its own space and shape."""
 
-    def __init__(self, posterior: Posterior, variable: RandomVariable) -> None:
+    def __init__(self, posterior: Posterior, variable: RandomVariable, in_own_space: bool = True) -> None:
         self._posterior = posterior
         self._variable = variable
+        self._own = in_own_space
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one value."""
+        return self._variable.shape if self._own else (self._posterior._approximation.n_unconstrained(self._variable),)
+
+    @property
+    def unconstrained(self) -> Marginal:
+        """The same in the variable's unconstrained coordinates, where q is what it says; flat."""
+        return Marginal(self._posterior, self._variable, in_own_space=False)
 
     def mean(self) -> Float64:
         """Return the mean, of the variable's shape."""
-        return self._posterior._member.mean().reshape(self._variable.shape)
+        return self._moments()[0].reshape(self.shape)
 
     def stddev(self) -> Float64:
         """Return the standard deviations, of the variable's shape."""
-        return self._posterior._member.stddev().reshape(self._variable.shape)
+        return self._moments()[1].reshape(self.shape)
 
     def variance(self) -> Float64:
         """Return the variances, of the variable's shape."""
@@ -71,14 +76,17 @@ class Marginal:
 
     def covariance(self) -> Float64:
         """Return the covariance matrix (size, size) of the variable's coordinates in C order."""
-        return self._posterior._member.covariance()
+        return self._posterior._approximation.covariance(self._variable, self._own)
 
     def sample(self, n: int, seed: Seed = None) -> Float64:
         """Return `n` draws, of shape ``(n, *shape)``."""
-        return self._posterior._sample(n, seed).reshape(n, *self._variable.shape)
+        return self._posterior._draws(n, seed, self._own)[self._variable.name].reshape(n, *self.shape)
+
+    def _moments(self) -> tuple[Float64, Float64]:
+        return self._posterior._approximation.moments(self._variable, self._own)
 
     def __repr__(self) -> str:
-        return f"<posterior of {self._variable.name!r}, shape {self._variable.shape}>"
+        return f"<posterior of {self._variable.name!r}, shape {self.shape}>"
 
 
 class Posterior(Mapping["str | RandomVariable", Marginal]):
@@ -87,24 +95,22 @@ class Posterior(Mapping["str | RandomVariable", Marginal]):
     It can be pickled. The log density goes along where it can be pickled itself; where not, `elbo` raises afterwards.
     """
 
-    def __init__(self, latent: LogDensity, family: Family, params: Float64, dtype: np.dtype[Any]) -> None:
-        self._latent = latent
-        self._family = family
-        self._params = params
-        self._dtype = dtype
-        self._member = _core.Member(family.spec(self._latent.size), params)
+    def __init__(self, approximation: Approximation) -> None:
+        self._approximation = approximation
 
     # --- mapping ---------------------------------------------------------------------------------------------
     def __getitem__(self, key: str | RandomVariable) -> Marginal:
-        if key is self._latent or key == self._latent.name:
-            return Marginal(self, self._latent)
-        raise KeyError(f"no latent variable {key!r}; there is {self._latent.name!r}")
+        for z in self._approximation.latents:
+            if key is z or (isinstance(key, str) and key == z.name):
+                return Marginal(self, z)
+        names = ", ".join(repr(name) for name in self)
+        raise KeyError(f"no latent variable {key!r}; there is {names}")
 
     def __iter__(self) -> Iterator[str]:
-        yield self._latent.name
+        return iter(z.name for z in self._approximation.latents)
 
     def __len__(self) -> int:
-        return 1
+        return len(self._approximation.latents)
 
     # --- moments and draws -----------------------------------------------------------------------------------
     def mean(self) -> dict[str, Float64]:
@@ -117,10 +123,10 @@ class Posterior(Mapping["str | RandomVariable", Marginal]):
 
     def sample(self, n: int, seed: Seed = None) -> dict[str, Float64]:
         """Return `n` joint draws by name, draws first."""
-        return {self._latent.name: self[self._latent].sample(n, seed)}
+        return self._draws(n, seed, True)
 
     def log_prob(self, draws: Mapping[str, npt.ArrayLike] | npt.ArrayLike) -> Float64:
-        """Return log q at given points.
+        """Return log q at given points, a density over the variables' own spaces.
 
         Parameters
         ----------
@@ -131,15 +137,22 @@ class Posterior(Mapping["str | RandomVariable", Marginal]):
         -------
         ndarray (n,)
         """
-        name, shape = self._latent.name, self._latent.shape
-        if isinstance(draws, Mapping):
-            unknown = set(draws) - {name}
-            if unknown or name not in draws:
-                raise KeyError(f"draws must have the key {name!r} and no other, not {list(draws)}")
-            draws = draws[name]
-        array = np.asarray(draws)
-        array = coerce(array, (array.shape[0] if array.ndim else 1, *shape), "draws")
-        return self._member.log_density(array.reshape(len(array), -1))
+        latents = self._approximation.latents
+        if not isinstance(draws, Mapping):
+            if len(latents) != 1:
+                raise TypeError(f"draws must be a dict by name: {list(self)}")
+            draws = {latents[0].name: draws}
+        names = list(self)
+        if set(draws) != set(names):
+            if len(names) == 1:
+                raise KeyError(f"draws must have the key {names[0]!r} and no other, not {list(draws)}")
+            raise KeyError(f"draws must have the keys {names} and no others, not {list(draws)}")
+        arrays, n = {}, None
+        for z in latents:
+            array = np.asarray(draws[z.name])
+            n = (array.shape[0] if array.ndim else 1) if n is None else n
+            arrays[z.name] = coerce(array, (n, *z.shape), "draws" if len(latents) == 1 else f"draws of {z.name!r}")
+        return self._approximation.log_density(arrays)
 
     # --- quality ---------------------------------------------------------------------------------------------
     def elbo(self, n_draws: int = 1000, seed: Seed = None) -> ELBO:
@@ -167,12 +180,7 @@ class Posterior(Mapping["str | RandomVariable", Marginal]):
         TargetError
             If it is finite at no draw.
         """
-        n, key = positive_int("n_draws", n_draws), as_key(seed)
-        target = make_target(self._latent.fn, self._latent.shape, self._dtype)
-        log_p, log_q = np.empty(n), np.empty(n)
-        for rows, noise in self._noise(n, key, _ELBO_STREAM):
-            log_p[rows] = target.evaluate(self._member.transform(noise), gradient=False)[0]
-            log_q[rows] = self._member.log_density_of_noise(noise)
+        log_p, log_q = self._approximation.log_ratio(positive_int("n_draws", n_draws), as_key(seed))
         return self._elbo(log_p, log_p - log_q)
 
     @staticmethod
@@ -192,31 +200,10 @@ class Posterior(Mapping["str | RandomVariable", Marginal]):
 
     def summary(self, max_rows: int = 40) -> Summary:
         """Return a table of means, standard deviations and quantiles; print it or read its columns."""
-        marginal = self[self._latent]
-        return Summary.of_normal(
-            self._latent.name, self._latent.shape, marginal.mean().ravel(), marginal.stddev().ravel(), max_rows
-        )
-
-    # --- pickling --------------------------------------------------------------------------------------------
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_member"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._member = _core.Member(self._family.spec(self._latent.size), self._params)
+        return Summary.of_approximation(self._approximation, max_rows)
 
     def __repr__(self) -> str:
-        return f"<posterior of {list(self)}: {self._family.describe()}>"
+        return f"<posterior of {list(self)}: {self._approximation.describe()}>"
 
-    def _sample(self, n: int, seed: Seed) -> Float64:
-        z = np.empty((positive_int("n", n), self._latent.size))
-        for rows, noise in self._noise(len(z), as_key(seed), _POSTERIOR_STREAM):
-            z[rows] = self._member.transform(noise)
-        return z
-
-    def _noise(self, n: int, key: int, stream: int) -> Iterator[tuple[slice, Float64]]:
-        """Yield the noise of draws 0, ..., n - 1 in pieces, so that memory stays bounded."""
-        piece = max(1, min(_CHUNK, _CHUNK_NUMBERS // self._latent.size))
-        for first in range(0, n, piece):
-            m = min(piece, n - first)
-            yield slice(first, first + m), self._member.noise(key, stream, first, m)
+    def _draws(self, n: int, seed: Seed, in_own_space: bool) -> dict[str, Float64]:
+        return self._approximation.draws(positive_int("n", n), as_key(seed), in_own_space)

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
+from klqp.approximation import Approximation
+
 __all__ = ["Summary"]
 
 _QUANTILES = (0.05, 0.5, 0.95)
@@ -29,21 +31,18 @@ class Summary:
         self._max_rows = max_rows
 
     @classmethod
-    def of_normal(
-        cls,
-        name: str,
-        shape: tuple[int, ...],
-        mean: npt.NDArray[np.float64],
-        sd: npt.NDArray[np.float64],
-        max_rows: int,
-    ) -> Summary:
-        """Return the table of Normal marginals; `mean` and `sd` are flat, in C order."""
-        from statistics import NormalDist  # slow to import
-
-        names = [name + (str(list(index)) if index else "") for index in np.ndindex(*shape)]
-        columns = {"mean": mean, "sd": sd}
-        columns |= {f"{q:.0%}": mean + sd * NormalDist().inv_cdf(q) for q in _QUANTILES}
-        return cls(names, columns, max_rows)
+    def of_approximation(cls, approximation: Approximation, max_rows: int) -> Summary:
+        """Return the table of a posterior approximation, in the variables' own spaces."""
+        names: list[str] = []
+        parts: dict[str, list[npt.NDArray[np.float64]]] = {}
+        for z in approximation.latents:
+            names += [z.name + (str(list(index)) if index else "") for index in np.ndindex(*z.shape)]
+            mean, sd = approximation.moments(z, True)
+            columns = {"mean": mean, "sd": sd}
+            columns |= {f"{q:.0%}": approximation.quantile(z, q) for q in _QUANTILES}
+            for name, values in columns.items():
+                parts.setdefault(name, []).append(values.ravel())
+        return cls(names, {name: np.concatenate(values) for name, values in parts.items()}, max_rows)
 
     def __len__(self) -> int:
         return len(self.names)

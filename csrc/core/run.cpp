@@ -217,6 +217,12 @@ double Run::gradient(std::uint32_t step, Span out) {
   return estimate.elbo;
 }
 
+void Run::set_params(ConstSpan params) {
+  if (params.size() != params_.size()) throw ConfigError("expected " + std::to_string(params_.size()) + " parameters");
+  std::copy(params.begin(), params.end(), params_.begin());
+  last_good_ = params_;
+}
+
 void Run::reset() {
   step_ = any_good_ = backed_off_ = 0.0;
   rate_factor_ = 1.0;

@@ -67,6 +67,11 @@ class Run {
   // that learn from past steps learn from this one too.
   double gradient(std::uint32_t step, Span out);
 
+  // Goes on from other parameters (P), which another run may have moved.
+  void set_params(ConstSpan params);
+  // The loss's gradient (P) in the last step, after clipping.
+  const std::vector<double>& last_gradient() const noexcept { return grad_; }
+
   std::uint32_t step_count() const noexcept { return static_cast<std::uint32_t>(step_); }
   const std::vector<double>& params() const noexcept { return params_; }
   // The averaged iterate where averaging is on and there is one, otherwise the last.

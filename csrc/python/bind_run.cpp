@@ -101,6 +101,14 @@ Array noise_of_step(const klqp::Noise& noise, std::uint32_t step, Index dim) {
   return eps;
 }
 
+// Standard normals (n, dim) of draws first_draw, ... of a stream.
+Array normals(std::uint64_t seed, std::uint32_t stream, std::uint32_t first_draw, Index n, Index dim) {
+  Array eps = klqp::new_matrix(n, dim);
+  klqp::Team serial(1);
+  klqp::fill_normals(seed, static_cast<klqp::Stream>(stream), 0, first_draw, klqp::matrix_of(eps), serial);
+  return eps;
+}
+
 py::dict trace(const klqp::Run& run) {
   py::dict columns;
   for (std::size_t i = 0; i < klqp::Trace::kNames.size(); ++i) {
@@ -151,6 +159,9 @@ void bind_run(py::module_& module) {
       .def_property_readonly("n_groups", &klqp::Noise::n_groups)
       .def("fill", noise_of_step, py::arg("step"), py::arg("dim"));
 
+  module.def("normals", normals, py::arg("seed"), py::arg("stream"), py::arg("first_draw"), py::arg("n"),
+             py::arg("dim"));
+
   py::class_<klqp::RunConfig>(module, "RunConfig")
       .def(py::init([](double clip_value, double clip_norm, bool average, int n_threads) {
              return klqp::RunConfig{{clip_value, clip_norm}, average, n_threads};
@@ -163,6 +174,15 @@ void bind_run(py::module_& module) {
       .def("until", until, py::arg("learning_rates"), py::arg("rules"), py::arg("observer"), py::arg("elapsed") = 0.0)
       .def("begin", &klqp::Run::begin)
       .def("reset", &klqp::Run::reset)
+      .def(
+          "set_params",
+          [](klqp::Run& run, const Array& params) {
+            run.set_params({params.data(), static_cast<std::size_t>(params.size())});
+          },
+          py::arg("params"))
+      .def_property_readonly("last_gradient",
+                             [](const klqp::Run& run) { return klqp::copy_vector(run.last_gradient()); })
+      .def_property_readonly("native", [](const klqp::Run& run) { return run.objective().native(); })
       .def(
           "gradient",
           [](klqp::Run& run, std::uint32_t step) {

@@ -5,19 +5,25 @@ from __future__ import annotations
 import os
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Unpack
 
 import numpy as np
 import numpy.typing as npt
 
-from klqp.errors import InterruptedRunWarning
+from klqp.adapters.tensorboard import TensorBoardLog
+from klqp.approximation import Approximation, FlatApproximation
+from klqp.errors import InterruptedRunWarning, TargetError
 from klqp.families import Family
 from klqp.inference.engine import Engine, as_state
 from klqp.inference.estimator import Demand
-from klqp.inference.latents import LatentVars, read_latent_vars
+from klqp.inference.latents import Factor, LatentVars, read_latent_vars
+from klqp.inference.model_engine import ModelEngine
+from klqp.inference.normals import with_own_normals
+from klqp.inference.problem import Problem, checked_feeds, read_data, read_factors, read_penalties
 from klqp.inference.settings import RunOptions, Settings
 from klqp.model.random_variable import RandomVariable
+from klqp.model_approximation import ModelApproximation
 from klqp.posterior import Posterior
 from klqp.progress import Progress
 from klqp.schedules import as_schedule, factors
@@ -35,18 +41,28 @@ class Inference:
     Parameters
     ----------
     latent_vars : list of random variables, or dict
-        The quantities a posterior is wanted of; in a dict, with the family for each one or for a tuple of them.
+        The quantities a posterior is wanted of. In a dict, with q: a ready-made family for one or a tuple of them, or a
+        random variable whose parameters are `Parameter`s, or expressions of them, of data and of other latent
+        variables. Without latent variables the model's parameters are fitted by maximum likelihood.
     data : dict, optional
-        Observed values by random variable.
+        Observed values by random variable, or placeholders for them; a random variable as value is a q that is not
+        optimised, of which every draw takes a fresh value; a placeholder as key gets its first value.
     q : {"mean_field", "full_rank", "low_rank"} or Family, default "mean_field"
-        The family when `latent_vars` is a list.
+        The family over all latent variables when `latent_vars` is a list.
     rank : int, optional
         Of the low-rank family.
+    regularizers : dict or list, optional
+        Losses to be added: expressions of one number in `Parameter`s, or by parameter a callable that makes one of it.
 
     Raises
     ------
     TypeError, ValueError
-        If a key is not a random variable, names clash, or data are given that the model does not have.
+        If a key is not a random variable, names clash, q and its variable do not fit, or data do not fit the model.
+
+    Warns
+    -----
+    UnreachedLatentWarning
+        If no data depend on a latent variable.
     """
 
     def __init__(
@@ -56,22 +72,26 @@ class Inference:
         *,
         q: str | Family | None = None,
         rank: int | None = None,
+        regularizers: Mapping[Any, Any] | Sequence[Any] | None = None,
     ) -> None:
-        self._latent, self._family = read_latent_vars(latent_vars, q, rank)
-        if data is not None and not isinstance(data, Mapping):
-            raise TypeError(f"data must be a dict by random variable, not {type(data).__name__}")
-        for key in data or {}:
-            name = getattr(key, "name", repr(key))
-            raise ValueError(f"data has the key {name!r}, which no latent variable of this inference depends on")
+        factors = read_latent_vars(latent_vars, q, rank)
+        given = read_data(data)
+        self._problem = Problem(factors, given.observed, given.conditional, read_penalties(regularizers))
+        self._feeds = given.feeds
+        for z in self._problem.latents:
+            if z in given.observed or z in given.conditional:
+                raise ValueError(f"{z.name!r} is both a latent variable and among the data")
+        read_factors(factors)
+        self._problem.check()
 
     @property
-    def latent_vars(self) -> dict[RandomVariable, Family]:
-        """The latent variables and their families."""
-        return {self._latent: self._family}
+    def latent_vars(self) -> dict[Any, Any]:
+        """The latent variables and their approximations."""
+        return {f.latents[0] if len(f.latents) == 1 else f.latents: f.q for f in self._problem.factors}
 
 
 class VariationalInference(Inference):
-    """Minimises a loss over the parameters of q by stochastic gradients.
+    """Minimises a loss over the parameters of q, and of the model, by stochastic gradients.
 
     The steps of `run` can be taken by hand: ``initialize``, any number of ``update`` with ``print_progress``, and
     ``finalize``. Takes the parameters of `Inference`.
@@ -86,13 +106,16 @@ class VariationalInference(Inference):
         *,
         q: str | Family | None = None,
         rank: int | None = None,
+        regularizers: Mapping[Any, Any] | Sequence[Any] | None = None,
     ) -> None:
-        super().__init__(latent_vars, data, q=q, rank=rank)
-        self._engine: Engine | None = None
+        super().__init__(latent_vars, data, q=q, rank=rank, regularizers=regularizers)
+        self._engine: Engine | ModelEngine | None = None
         # First step and length of the run asked for last: what the schedule sees.
         self._cycle = (0, 1)
         self._progress = Progress()
         self._posterior: tuple[int, Posterior] | None = None
+        self._own_normals: dict[RandomVariable, Factor] = {}
+        self._log: TensorBoardLog | None = None
         self.stop_reason: str | None = None
 
     # --- the steps -------------------------------------------------------------------------------------------
@@ -108,17 +131,27 @@ class VariationalInference(Inference):
     def update(self, feed_dict: Mapping[Any, Any] | None = None) -> dict[str, Any]:
         """Take one step.
 
+        Parameters
+        ----------
+        feed_dict : dict, optional
+            Data by placeholder; they stay until others come.
+
         Returns
         -------
         dict
             ``t``, the number of steps so far; ``loss``, this step's estimate of minus the ELBO (NaN when too many
             draws were rejected); and the other quantities of `history` for this step.
         """
-        if feed_dict:
-            raise ValueError("feed_dict: this model has no placeholders")
-        run = self._require_engine().run
-        run.until(self._rates(1), [], None)
-        return {"t": run.step_count, **run.last}
+        engine = self._require_engine()
+        engine.feed(checked_feeds(feed_dict))
+        engine.require_feeds()
+        engine.pull()
+        try:
+            engine.run.until(self._rates(1), [], None)
+        finally:
+            engine.push()
+        self._after_steps(engine)
+        return {"t": engine.run.step_count, **engine.run.last}
 
     def print_progress(self, info: Mapping[str, Any]) -> None:
         """Show the step and loss of `info`, what `update` returned, in the progress bar."""
@@ -127,8 +160,10 @@ class VariationalInference(Inference):
         self._progress.show(int(info["t"]) - self._cycle[0], float(info["loss"]))
 
     def finalize(self) -> None:
-        """Close the progress bar."""
+        """Close the progress bar and the log."""
         self._progress.close()
+        if self._log is not None:
+            self._log.flush()
 
     def run(self, *, restart: bool = False, **options: Unpack[RunOptions]) -> None:
         """Fit q: `n_iter` steps, or fewer when a stop rule says so.
@@ -138,7 +173,7 @@ class VariationalInference(Inference):
         Parameters
         ----------
         restart : bool, default False
-            Forget the q of an earlier run and start anew.
+            Forget the q of an earlier run and start anew; parameters return to their first values.
         n_iter : int, default 5000
             Steps of this run; the learning rate's schedule spans them.
         n_samples : int, default 10
@@ -156,8 +191,9 @@ class VariationalInference(Inference):
             Control variate of score-function gradients.
         draws : {"mc", "antithetic", "sobol"}, default "mc"
             Kind of base draws.
-        init_loc, init_scale : float or array of the latent variable's shape, default 0.0 and 0.1
-            Location and standard deviations of the q to start from.
+        init_loc, init_scale : float, array, or dict by latent variable; default 0.0 and 0.1
+            Location and standard deviations of the ready-made families to start from, in unconstrained coordinates. A q
+            made of `Parameter`s starts from their values.
         seed : int, SeedSequence, Generator or None
             Same seed, same bits, for any number of threads.
         n_threads : int, optional
@@ -168,8 +204,24 @@ class VariationalInference(Inference):
             Show a progress bar; default: on terminals and in notebooks.
         n_print : int, optional
             Steps between refreshes of the bar, default ``n_iter // 100``; 0 shows none.
-        kl_scaling : None
-            For models with closed-form divergences, which a log density has not.
+        scale : dict, optional
+            Factors of log densities by random variable: numbers, arrays of one for each event (0 masks one), or
+            placeholders. Those of a latent variable hold for its log q, entropy and divergence too. With a minibatch of
+            M out of N give ``{y: N / M}``.
+        kl_scaling : dict, optional
+            Factors of divergences from the prior by latent variable; these are then taken by formula.
+        var_list : list of Parameter, optional
+            The parameters to optimise; default: all that the model, q and the regularizers have.
+        auto_transform : bool, default True
+            Let a q on the reals stand for a variable on another space, through the transform of its support.
+        logdir : path, optional
+            Write TensorBoard summaries there (needs tensorboardX).
+        log_timestamp : bool, default True
+            ... in a folder named by the time.
+        log_vars : list of Parameter, optional
+            The parameters whose values and gradients are logged; default all.
+        debug : bool, default False
+            Stop at the first draw that is not finite, instead of leaving it out.
 
         Raises
         ------
@@ -184,12 +236,16 @@ class VariationalInference(Inference):
         InterruptedRunWarning
             On Ctrl-C: the run stops and keeps its state.
         """
+        if restart and isinstance(self._engine, ModelEngine):
+            self._engine.restart_parameters()
         self._prepare(options, earlier=None if restart else self._engine)
         self.resume()
 
     def resume(self) -> None:
         """Finish the run that was asked for last: after an interrupt, or after `restore`."""
         engine = self._require_engine()
+        engine.require_feeds()
+        engine.pull()
         settings, run = engine.settings, engine.run
         rules = settings.stop.specs() if settings.stop is not None else []
         self._progress.start(settings.n_iter, settings.n_print, settings.progress)
@@ -197,7 +253,8 @@ class VariationalInference(Inference):
         try:
             while not met and (left := self._steps_left()) > 0:
                 elapsed = time.monotonic() - started
-                met = run.until(self._rates(min(left, _CHUNK)), rules, self._observe, elapsed)
+                met = run.until(self._rates(min(left, self._chunk())), rules, self._observe, elapsed)
+                self._after_steps(engine)
             self.stop_reason = met or "steps"
         except KeyboardInterrupt:
             self.stop_reason = "interrupted"
@@ -208,6 +265,7 @@ class VariationalInference(Inference):
                 stacklevel=3,
             )
         finally:
+            engine.push()
             self._observe()
             self.finalize()
 
@@ -225,7 +283,7 @@ class VariationalInference(Inference):
         engine = self._require_engine()
         step = engine.run.step_count
         if self._posterior is None or self._posterior[0] != step:
-            posterior = Posterior(self._latent, self._family, engine.run.solution, engine.settings.dtype)
+            posterior = Posterior(self._approximation(engine))
             self._posterior = (step, posterior)
         return self._posterior[1]
 
@@ -251,8 +309,7 @@ class VariationalInference(Inference):
     @property
     def estimator(self) -> str:
         """What gradient estimator was chosen for each factor of q, and why."""
-        choice = self._require_engine().choice
-        return f"{self._latent.name}: {self._family.describe()}; {choice.words}"
+        return self._require_engine().words
 
     # --- saving ----------------------------------------------------------------------------------------------
     def snapshot(self) -> dict[str, Any]:
@@ -292,6 +349,7 @@ class VariationalInference(Inference):
 
     def __getstate__(self) -> dict[str, Any]:
         kept = {k: v for k, v in self.__dict__.items() if k not in ("_engine", "_progress", "_posterior")}
+        kept["_log"] = None
         if self._engine is None:
             return {**kept, "_engine": None}
         return {**kept, "_engine": (self._engine.settings, self._engine.choice, self.snapshot())}
@@ -300,22 +358,57 @@ class VariationalInference(Inference):
         self.__dict__.update(state, _engine=None, _progress=Progress(), _posterior=None)
         if state["_engine"] is not None:
             settings, choice, snapshot = state["_engine"]
-            self._engine = Engine(self._latent, self._family, settings, self._demand, choice)
+            self._engine = self._make_engine(settings, choice=choice)
             self.restore(snapshot)
 
     # --- inside ----------------------------------------------------------------------------------------------
     def _prepare(self, options: Mapping[str, Any], earlier: Engine | None) -> None:
         """Build the run for `options`, going on from an `earlier` one if there is one."""
-        settings = Settings.read(options, self._latent.shape)
+        settings = Settings.read(options, self._problem)
+        read_factors(self._problem.factors, settings.auto_transform)
         known = earlier.gives_gradient if earlier is not None else None
-        engine = Engine(self._latent, self._family, settings, self._demand, gives_gradient=known)
+        engine = self._make_engine(settings, gives_gradient=known)
         if earlier is not None:
             engine.adopt(earlier)
         engine.run.begin()
         self._engine, self._posterior = engine, None
+        if settings.logdir is not None:
+            self._log = TensorBoardLog(settings.logdir, settings.log_timestamp, settings.log_vars)
+        else:
+            self._log = None
         self._cycle = (engine.run.step_count, settings.n_iter)
 
-    def _require_engine(self) -> Engine:
+    def _make_engine(self, settings: Settings, **known: Any) -> Engine | ModelEngine:
+        flat, problem = self._problem.flat, self._problem
+        if flat is not None and not settings.scale and not settings.kl_scaling and not self._demand.by_formula:
+            family = problem.factors[0].family
+            assert family is not None  # noqa: S101 - what `flat` says
+            return Engine(flat, family, settings, self._demand, **known)
+        apart = set(problem.latents) if self._demand.by_formula else {*settings.kl_scaling, *settings.scale}
+        problem = with_own_normals(problem, apart, settings, self._own_normals)
+        return ModelEngine(problem, settings, self._demand, self._feeds)
+
+    def _approximation(self, engine: Engine | ModelEngine) -> Approximation:
+        if isinstance(engine, ModelEngine):
+            return ModelApproximation(engine.problem, engine.plan, engine.run.solution, engine.feeds)
+        flat, family = self._problem.flat, self._problem.factors[0].family
+        assert flat is not None and family is not None  # noqa: S101 - else it were a ModelEngine
+        return FlatApproximation(flat, family, engine.run.solution, engine.settings.dtype)
+
+    def _chunk(self) -> int:
+        """Return how many steps may be taken before somebody looks."""
+        settings = self._require_engine().settings
+        if settings.debug:
+            return 1
+        return max(1, settings.n_print) if self._log is not None else _CHUNK
+
+    def _after_steps(self, engine: Engine | ModelEngine) -> None:
+        if engine.settings.debug and engine.run.last["n_rejected"] > 0:
+            raise TargetError(f"debug: a draw is not finite: {engine.run.rejections['first']}")
+        if self._log is not None and isinstance(engine, (Engine, ModelEngine)):
+            self._log.write(engine)
+
+    def _require_engine(self) -> Engine | ModelEngine:
         if self._engine is None:
             raise RuntimeError("there is no run yet: call run() or initialize() first")
         return self._engine

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from klqp import _core
-from klqp._sobol import directions, max_dim
+from klqp._sobol import make_noise
 from klqp.families import Family
 from klqp.inference.estimator import Demand, EstimatorChoice, choose_estimator
 from klqp.inference.settings import Settings
@@ -49,14 +50,38 @@ class Engine:
         gives_gradient: bool | None = None,
     ) -> None:
         self.settings = settings
+        self._described = f"{latent.name}: {family.describe()}"
         self._spec = family.spec(latent.size)
         self._target = make_target(latent.fn, latent.shape, settings.dtype)
-        self._start = self._spec.start(settings.init_loc, settings.init_scale, settings.key)
+        self._start = self._spec.start(
+            settings.start_of("init_loc", latent, latent.size),
+            settings.start_of("init_scale", latent, latent.size),
+            settings.key,
+        )
         self.gives_gradient = gives_gradient
         if choice is None and gives_gradient is None:
             self.gives_gradient = self._ask_for_gradient()
         self.choice = choice or choose_estimator(settings, demand, bool(self.gives_gradient))
         self.run = self._make_run()
+
+    @property
+    def words(self) -> str:
+        """The estimator in words."""
+        return f"{self._described}; {self.choice.words}"
+
+    def feed(self, feeds: Mapping[Any, Any]) -> None:
+        """Refuse data: a log density has no placeholders."""
+        if feeds:
+            raise ValueError("feed_dict: this model has no placeholders")
+
+    def require_feeds(self) -> None:
+        """Do nothing: there are no placeholders."""
+
+    def pull(self) -> None:
+        """Do nothing: there are no shared parameters."""
+
+    def push(self) -> None:
+        """Do nothing: there are no shared parameters."""
 
     def fingerprint(self) -> str:
         """Return what a snapshot must agree in to be continued by this run, as text."""
@@ -86,13 +111,9 @@ class Engine:
         return self._target.prime(first_draws)
 
     def _noise(self, n_groups: int) -> _core.Noise:
-        s, dim = self.settings, self._spec.noise_dim
-        if s.draws != "sobol":
-            return _core.Noise(s.draws, s.n_samples, dim, s.key)
-        if s.n_samples % n_groups or not (s.n_samples // n_groups).bit_count() == 1:
-            raise ValueError(f"Sobol draws need n_samples to be a power of two, not {s.n_samples}")
-        table = directions(min(dim, max_dim()), int(math.log2(s.n_samples // n_groups)))
-        return _core.Noise(s.draws, s.n_samples, dim, s.key, n_groups, table)
+        return make_noise(
+            self.settings.draws, self.settings.n_samples, self._spec.noise_dim, self.settings.key, n_groups
+        )
 
     def _make_run(self) -> _core.Run:
         rule, inf = self.settings.optimizer, math.inf

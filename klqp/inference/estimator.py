@@ -28,6 +28,8 @@ class Demand:
 
     gradient: str | None = None
     entropy: str | None = None
+    by_formula: bool = False  # divergences from the prior
+    markov_blankets: bool = False  # Rao-Blackwellised score functions
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,8 @@ class EstimatorChoice:
     entropy: str
     baseline: str
     reason: str
+    forced_entropy: bool = False
+    markov_blankets: bool = False
 
     @property
     def n_groups(self) -> int:
@@ -47,19 +51,32 @@ class EstimatorChoice:
     @property
     def words(self) -> str:
         """The choice in words."""
+        return self.words_for(self.entropy)
+
+    def words_for(self, entropy: str, by_formula: bool = False) -> str:
+        """Return the choice for a factor with some treatment of its entropy, in words."""
         if self.gradient == "score":
             kind = "averaged" if self.baseline == "mean" else "per-coordinate optimal"
             how = f"score-function gradients with leave-one-out {kind} baselines"
+            if self.markov_blankets:
+                how += ", Rao-Blackwellised over Markov blankets"
         else:
             how = "reparameterisation gradients"
-        return f"{how} ({self.reason}); {_WORDS[self.entropy]}"
+        rest = (
+            "divergence from the prior by its formula, given the draws of its parents"
+            if by_formula
+            else _WORDS[entropy]
+        )
+        return f"{how} ({self.reason}); {rest}"
 
     def spec(self) -> _core.EstimatorSpec:
         """Return the estimator for the core."""
         return _core.EstimatorSpec(self.gradient, self.entropy, self.baseline)
 
 
-def choose_estimator(settings: Settings, demand: Demand, gives_gradient: bool) -> EstimatorChoice:
+def choose_estimator(
+    settings: Settings, demand: Demand, gives_gradient: bool, has_latents: bool = True
+) -> EstimatorChoice:
     """Choose from what is asked for, what a named class demands, and what the log density gives.
 
     Raises
@@ -87,7 +104,10 @@ def choose_estimator(settings: Settings, demand: Demand, gives_gradient: bool) -
         raise ValueError(f"with {gradient} gradients entropy must be one of {allowed}, not {entropy!r}")
     if gradient == "reparameterised" and settings.baseline != "mean":
         raise ValueError("baseline is for score-function gradients, but these are reparameterised")
-    return EstimatorChoice(gradient, entropy, settings.baseline, reason)
+    if not has_latents:
+        reason = "no latent variables: maximum likelihood"
+    forced = demand.entropy is not None
+    return EstimatorChoice(gradient, entropy, settings.baseline, reason, forced, demand.markov_blankets)
 
 
 def _agree(name: str, asked: str, demanded: str | None) -> str:

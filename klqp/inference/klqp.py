@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from klqp.inference.base import VariationalInference
 from klqp.inference.estimator import Demand
@@ -25,9 +25,12 @@ class KLqp(VariationalInference):
     Parameters
     ----------
     latent_vars : list of random variables, or dict
-        ``[z]``, with the family in `q`; or ``{z: klqp.FullRankNormal(z)}``.
+        ``[w, b]``, with the family in `q`; or q by variable: ``{w: klqp.Normal(loc, scale), (b, c):
+        klqp.FullRankNormal([b, c])}``, where the parameters of a random variable q are `Parameter`s or expressions of
+        them, of data, and of other latent variables.
     data : dict, optional
-        Observed values by random variable.
+        Observed values by random variable: ``{y: y_train}``, or a placeholder for them; ``{beta: qbeta}`` draws beta
+        from a q that is not optimised.
     q : {"mean_field", "full_rank", "low_rank"} or Family, default "mean_field"
         The family when `latent_vars` is a list.
     rank : int, optional
@@ -36,11 +39,12 @@ class KLqp(VariationalInference):
     Examples
     --------
     >>> import klqp
-    >>> z = klqp.LogDensity(lambda z: (-0.5 * (z**2).sum(1), -z), shape=3)
-    >>> inference = klqp.KLqp([z])
-    >>> inference.run(n_iter=200, seed=1)
-    >>> inference.posterior[z].stddev().shape
-    (3,)
+    >>> mu = klqp.Normal(0.0, 1.0, name="mu")
+    >>> x = klqp.Normal(mu, 1.0, shape=50)
+    >>> inference = klqp.KLqp([mu], data={x: [0.0] * 50})
+    >>> inference.run(n_iter=1000, seed=1)
+    >>> inference.posterior[mu].stddev().round(2)
+    array(0.14)
     """
 
 
@@ -71,24 +75,26 @@ class ScoreEntropyKLqp(KLqp):
 class ScoreRBKLqp(KLqp):
     """Score-function gradients, Rao-Blackwellised over Markov blankets.
 
-    The blanket of the one variable of a log density is the whole density, so that this is `ScoreKLqp` there.
+    A factor's gradient is weighted with those terms alone that depend on its draws. The blanket of the one variable of
+    a log density is the whole density, so that this is `ScoreKLqp` there.
     """
 
-    _demand: ClassVar[Demand] = Demand("score", "monte_carlo")
+    _demand: ClassVar[Demand] = Demand("score", "monte_carlo", markov_blankets=True)
 
 
-class _ClosedFormKL(KLqp):
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        raise TypeError(
-            f"{type(self).__name__} needs a prior with a closed-form divergence from q, and a log density has none; "
-            "use KLqp"
-        )
+class ReparameterizationKLKLqp(KLqp):
+    """Reparameterised gradients, divergence from the prior by formula, given the draws of the prior's parents.
+
+    Needs normal priors and normal q; TypeError otherwise.
+    """
+
+    _demand: ClassVar[Demand] = Demand("reparameterised", "closed_form", by_formula=True)
 
 
-class ReparameterizationKLKLqp(_ClosedFormKL):
-    """Reparameterised gradients, closed-form divergence from the prior."""
+class ScoreKLKLqp(KLqp):
+    """Score-function gradients, divergence from the prior by formula, given the draws of the prior's parents.
 
+    Needs normal priors and normal q; TypeError otherwise.
+    """
 
-class ScoreKLKLqp(_ClosedFormKL):
-    """Score-function gradients, closed-form divergence from the prior."""
+    _demand: ClassVar[Demand] = Demand("score", "closed_form", by_formula=True)

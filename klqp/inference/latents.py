@@ -1,50 +1,94 @@
-"""Reading of the latent variables an inference is given."""
+"""Reading of the latent variables an inference is given: the factors of q."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from klqp.families import Family, as_family
-from klqp.model.log_density import LogDensity, RandomVariable
+from klqp.model.random_variable import RandomVariable
 
-LatentVars: TypeAlias = "Mapping[Any, Family] | Iterable[RandomVariable] | None"
+__all__ = ["Factor", "LatentVars", "read_latent_vars"]
+
+LatentVars: TypeAlias = "Mapping[Any, Family | RandomVariable] | Iterable[RandomVariable] | None"
 
 
-def read_latent_vars(latent_vars: LatentVars, q: str | Family | None, rank: int | None) -> tuple[LogDensity, Family]:
-    """Return the latent variable and its family.
+@dataclass(frozen=True)
+class Factor:
+    """One factor of q: a ready-made family over some latent variables, or a random variable in the place of one."""
+
+    latents: tuple[RandomVariable, ...]
+    q: Family | RandomVariable
+
+    @property
+    def name(self) -> str:
+        """Names of its variables."""
+        return ", ".join(z.name for z in self.latents)
+
+    @property
+    def family(self) -> Family | None:
+        """The ready-made family, if it is one."""
+        return self.q if isinstance(self.q, Family) else None
+
+    def describe(self) -> str:
+        """Return q in words."""
+        return self.q.describe() if isinstance(self.q, Family) else f"{type(self.q).__name__} {self.q.name!r}"
+
+
+def read_latent_vars(latent_vars: LatentVars, q: str | Family | None, rank: int | None) -> tuple[Factor, ...]:
+    """Return the factors of q.
 
     Raises
     ------
     TypeError
-        If a latent variable is not a random variable, or an approximation not a family.
+        If a latent variable is not a random variable, or an approximation neither a family nor a random variable.
     ValueError
-        If there is not exactly one latent variable, or `q` or `rank` contradict the dict.
+        If a variable or a name occurs twice, shapes differ, or `q` or `rank` contradict the dict.
     """
     if isinstance(latent_vars, Mapping):
         if q is not None or rank is not None:
             raise ValueError("q and rank go with a list of latent variables; a dict names its families itself")
-        latents = [z for key in latent_vars for z in (key if isinstance(key, tuple) else (key,))]
-        for given in latent_vars.values():
-            if not isinstance(given, Family):
-                raise TypeError(f"the approximation must be a family such as klqp.MeanFieldNormal, not {given!r}")
-        latent = _only(latents)
-        return latent, as_family(next(iter(latent_vars.values())), (latent,))
-    if isinstance(latent_vars, RandomVariable):
-        raise TypeError("latent_vars must be a list or a dict: write [z]")
-    if latent_vars is not None and not isinstance(latent_vars, Iterable):
-        raise TypeError(f"latent_vars must be a list or a dict, not {type(latent_vars).__name__}")
-    latent = _only(list(latent_vars or ()))
-    return latent, as_family("mean_field" if q is None else q, (latent,), rank)
+        factors = tuple(_factor(key, given) for key, given in latent_vars.items())
+    else:
+        if isinstance(latent_vars, RandomVariable):
+            raise TypeError("latent_vars must be a list or a dict: write [z]")
+        if latent_vars is not None and not isinstance(latent_vars, Iterable):
+            raise TypeError(f"latent_vars must be a list or a dict, not {type(latent_vars).__name__}")
+        latents = _checked(tuple(latent_vars or ()))
+        family = as_family("mean_field" if q is None else q, latents, rank)
+        factors = (Factor(latents, family),) if latents else ()
+    _refuse_repeats([z for factor in factors for z in factor.latents])
+    return factors
 
 
-def _only(latents: list[Any]) -> LogDensity:
-    for z in latents:
-        if not isinstance(z, LogDensity):
-            raise TypeError(f"latent variables must be klqp.LogDensity, not {type(z).__name__}")
-    if len(latents) != 1:
-        raise ValueError(
-            f"there must be one latent variable, not {len(latents)}: write the joint log density of several as one"
+def _factor(key: Any, given: Any) -> Factor:
+    latents = _checked(key if isinstance(key, tuple) else (key,))
+    if isinstance(given, Family):
+        return Factor(latents, as_family(given, latents))
+    if not isinstance(given, RandomVariable):
+        raise TypeError(
+            "the approximation must be a family such as klqp.MeanFieldNormal or a random variable such as "
+            f"klqp.Normal(...), not {given!r}"
         )
-    latent: LogDensity = latents[0]
-    return latent
+    if len(latents) != 1:
+        raise TypeError(f"{given!r} is an approximation of one variable, not of {[z.name for z in latents]}")
+    if given is latents[0]:
+        raise ValueError(f"the approximation of {given.name!r} is the variable itself")
+    return Factor(latents, given)
+
+
+def _checked(latents: tuple[Any, ...]) -> tuple[RandomVariable, ...]:
+    for z in latents:
+        if not isinstance(z, RandomVariable):
+            raise TypeError(f"latent variables must be random variables, not {type(z).__name__}")
+    return latents
+
+
+def _refuse_repeats(latents: list[RandomVariable]) -> None:
+    names: dict[str, RandomVariable] = {}
+    for z in latents:
+        if z.name in names:
+            same = "twice" if names[z.name] is z else "for two variables: give them other names"
+            raise ValueError(f"the latent variable {z.name!r} occurs {same}")
+        names[z.name] = z

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, TypedDict
 
 import numpy as np
@@ -12,6 +13,11 @@ import numpy.typing as npt
 from klqp._checks import positive_int
 from klqp._seeds import Seed, as_key
 from klqp._threads import get_num_threads
+from klqp.inference.problem import Problem
+from klqp.model.expression import as_data
+from klqp.model.log_density import LogDensity
+from klqp.model.parameter import Parameter, Placeholder
+from klqp.model.random_variable import RandomVariable
 from klqp.optimizers import Optimizer, as_optimizer
 from klqp.stopping import StopRule
 from klqp.targets import check_dtype
@@ -39,7 +45,14 @@ class RunOptions(TypedDict, total=False):
     n_threads: int | None
     dtype: npt.DTypeLike
     progress: bool | None
-    kl_scaling: None
+    scale: Mapping[Any, Any] | None
+    kl_scaling: Mapping[Any, Any] | None
+    var_list: Sequence[Any] | None
+    auto_transform: bool
+    logdir: str | None
+    log_timestamp: bool
+    log_vars: Sequence[Any] | None
+    debug: bool
 
 
 DEFAULTS: RunOptions = {
@@ -58,7 +71,14 @@ DEFAULTS: RunOptions = {
     "n_threads": None,
     "dtype": np.float64,
     "progress": None,
+    "scale": None,
     "kl_scaling": None,
+    "var_list": None,
+    "auto_transform": True,
+    "logdir": None,
+    "log_timestamp": True,
+    "log_vars": None,
+    "debug": False,
 }
 
 
@@ -75,16 +95,28 @@ class Settings:
     gradient: str
     baseline: str
     draws: str
-    init_loc: Float64  # flat
-    init_scale: Float64  # flat
+    starts: Mapping[tuple[str, RandomVariable], Float64]  # flat, by keyword and latent variable
     key: int  # of the noise
     n_threads: int
     dtype: np.dtype[Any]
     progress: bool | None
+    scale: Mapping[RandomVariable, Any] = field(default_factory=dict)
+    kl_scaling: Mapping[RandomVariable, Float64] = field(default_factory=dict)
+    var_list: tuple[Parameter, ...] | None = None
+    auto_transform: bool = True
+    logdir: str | None = None
+    log_timestamp: bool = True
+    log_vars: tuple[Parameter, ...] | None = None
+    debug: bool = False
+
+    def start_of(self, which: str, z: RandomVariable, n: int) -> Float64:
+        """Return ``init_loc`` or ``init_scale`` of a latent variable with n unconstrained coordinates."""
+        given = self.starts[which, z]
+        return np.full(n, given[0]) if given.size == 1 else given
 
     @classmethod
-    def read(cls, options: Mapping[str, Any], shape: tuple[int, ...]) -> Settings:
-        """Return the settings for keywords given by the user, for a latent variable of that shape.
+    def read(cls, options: Mapping[str, Any], problem: Problem) -> Settings:
+        """Return the settings for keywords given by the user.
 
         Raises
         ------
@@ -95,8 +127,13 @@ class Settings:
             if name not in DEFAULTS:
                 raise TypeError(f"unknown keyword {name!r}; there are {', '.join(DEFAULTS)}")
         asked: dict[str, Any] = {**DEFAULTS, **options}
-        if asked["kl_scaling"] is not None:
-            raise TypeError("kl_scaling is for closed-form divergences, and a log density has none")
+        latents = problem.latents
+        known = (*latents, *problem.observed, *problem.conditional)
+        kl_scaling = _by_variable("kl_scaling", asked["kl_scaling"], latents)
+        for z in kl_scaling:
+            if isinstance(z, LogDensity):
+                raise TypeError(f"kl_scaling is for closed-form divergences, and a log density ({z.name!r}) has none")
+        _check_logging(asked)
         n_iter, n_threads = positive_int("n_iter", asked["n_iter"]), asked["n_threads"]
         return cls(
             n_iter=n_iter,
@@ -108,12 +145,23 @@ class Settings:
             gradient=_one_of("gradient", asked["gradient"], ("auto", "reparameterised", "score")),
             baseline=_one_of("baseline", asked["baseline"], ("mean", "optimal")),
             draws=_one_of("draws", asked["draws"], ("mc", "antithetic", "sobol")),
-            init_loc=_start("init_loc", asked["init_loc"], shape),
-            init_scale=_start("init_scale", asked["init_scale"], shape, positive=True),
+            starts={
+                (name, z): _start(name, _own(name, asked[name], z), z, positive=name == "init_scale")
+                for name in ("init_loc", "init_scale")
+                for z in latents
+            },
             key=as_key(asked["seed"]),
             n_threads=get_num_threads() if n_threads is None else positive_int("n_threads", n_threads),
             dtype=check_dtype(asked["dtype"]),
             progress=_progress(asked["progress"]),
+            scale=_by_variable("scale", asked["scale"], known),
+            kl_scaling=kl_scaling,
+            var_list=_parameters("var_list", asked["var_list"], problem),
+            auto_transform=bool(asked["auto_transform"]),
+            logdir=asked["logdir"],
+            log_timestamp=bool(asked["log_timestamp"]),
+            log_vars=_parameters("log_vars", asked["log_vars"], problem),
+            debug=bool(asked["debug"]),
         )
 
 
@@ -141,7 +189,15 @@ def _one_of(name: str, value: Any, allowed: tuple[str, ...]) -> str:
     return str(value)
 
 
-def _start(name: str, value: Any, shape: tuple[int, ...], positive: bool = False) -> Float64:
+def _own(name: str, value: Any, z: RandomVariable) -> Any:
+    """Return what a setting by variable says of one, or the setting itself."""
+    if not isinstance(value, Mapping):
+        return value
+    return next((v for key, v in value.items() if key is z or key == z.name), DEFAULTS[name])  # type: ignore[literal-required]
+
+
+def _start(name: str, value: Any, z: RandomVariable, positive: bool = False) -> Float64:
+    shape = z.shape if z.space.bijector == "identity" else (z.space.transform(z.shape).n_unconstrained,)
     try:
         array = np.asarray(value)
     except ValueError as error:  # ragged lists
@@ -157,3 +213,47 @@ def _start(name: str, value: Any, shape: tuple[int, ...], positive: bool = False
     if bad.size:
         raise ValueError(f"{name} must be finite{' and positive' if positive else ''}, not {bad[0]}")
     return full.ravel().copy()
+
+
+def _by_variable(name: str, value: Any, known: Sequence[RandomVariable]) -> dict[RandomVariable, Any]:
+    """Return factors by random variable: arrays, or placeholders for them."""
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{name} must be a dict by random variable, not {type(value).__name__}")
+    out: dict[RandomVariable, Any] = {}
+    for key, factor in value.items():
+        if not isinstance(key, RandomVariable) or key not in known:
+            raise ValueError(f"{name} has the key {key!r}, which is none of {[z.name for z in known]}")
+        if isinstance(factor, Placeholder):
+            out[key] = factor
+            continue
+        array = as_data(factor, f"{name} of {key.name!r}")
+        if not np.isfinite(array).all():
+            raise ValueError(f"{name} of {key.name!r} must be finite")
+        batch = getattr(key, "batch_shape", ())
+        try:
+            array = array if array.size == 1 else np.broadcast_to(array, batch)
+        except ValueError:
+            raise ValueError(
+                f"{name} of {key.name!r} must be one number or have shape {batch}, but it has shape {array.shape}"
+            ) from None
+        out[key] = np.ascontiguousarray(array)
+    return out
+
+
+def _parameters(name: str, value: Any, problem: Problem) -> tuple[Parameter, ...] | None:
+    if value is None:
+        return None
+    known = problem.parameters()
+    for p in value:
+        if not isinstance(p, Parameter) or p not in known:
+            raise ValueError(f"{name} must hold parameters of this inference, not {p!r}")
+    return tuple(value)
+
+
+def _check_logging(asked: Mapping[str, Any]) -> None:
+    if asked["logdir"] is not None and not isinstance(asked["logdir"], (str, os.PathLike)):
+        raise TypeError(f"logdir must be a path, not {asked['logdir']!r}")
+    if asked["log_vars"] is not None and asked["logdir"] is None:
+        raise ValueError("log_vars says what to log: give logdir too")

@@ -58,7 +58,9 @@ def evaluate(wanted: list[Expression], given: Mapping[Expression, Float64], n: i
             emitter.arrays[e] = core.data(array)
     slots = [emitter.emit(e) for e in wanted]
     values = core.evaluate(n, flat, np.zeros((n, 1)), draws, slots)
-    return [v.reshape(((n,) if core.flags(s)[0] else ()) + e.shape) for e, s, v in zip(wanted, slots, values, strict=True)]
+    return [
+        v.reshape(((n,) if core.flags(s)[0] else ()) + e.shape) for e, s, v in zip(wanted, slots, values, strict=True)
+    ]
 
 
 def pack(parameters: list[Parameter]) -> tuple[dict[Parameter, int], Float64]:
@@ -70,7 +72,9 @@ def pack(parameters: list[Parameter]) -> tuple[dict[Parameter, int], Float64]:
     return offsets, np.concatenate([p.unconstrained for p in parameters]) if parameters else np.zeros(1)
 
 
-def sample(variable: Distribution, n: int | None, seed: Seed, given: Mapping[Expression, Float64] | None = None) -> Float64:
+def sample(
+    variable: Distribution, n: int | None, seed: Seed, given: Mapping[Expression, Float64] | None = None
+) -> Float64:
     """Return ancestral draws of a variable; see `Distribution.sample`."""
     draws = 1 if n is None else positive_int("n", n)
     values = ancestral(variable_roots=[variable], n=draws, rng=rng_of(seed), given=given or {})
@@ -115,7 +119,9 @@ def parameter_values(variable: Distribution) -> dict[str, Float64]:
     """
     for e in ancestors(variable.inputs, lambda x: x.inputs):
         if isinstance(e, RandomVariable):
-            raise TypeError(f"{variable.name!r} depends on the random variable {e.name!r}, so that this has no one value")
+            raise TypeError(
+                f"{variable.name!r} depends on the random variable {e.name!r}, so that this has no one value"
+            )
     return dict(zip(variable.parameters, evaluate(list(variable.inputs), {}, 1), strict=True))
 
 
@@ -133,7 +139,9 @@ def log_prob(variable: RandomVariable, x: npt.ArrayLike) -> Float64:
     parents = ancestors(variable.inputs, lambda e: e.inputs)
     for e in parents:
         if isinstance(e, RandomVariable):
-            raise TypeError(f"{variable.name!r} depends on the random variable {e.name!r}, so that this has no one value")
+            raise TypeError(
+                f"{variable.name!r} depends on the random variable {e.name!r}, so that this has no one value"
+            )
     offsets, flat = pack([e for e in parents if isinstance(e, Parameter)])
     emitter = Emitter(core, offsets)
     value = core.input(variable.size)

@@ -77,9 +77,7 @@ class Emitter:
         """Return an emitter into the same program whose parameters get no gradient; values of random variables stay."""
         copy = Emitter(self.core, self.offsets, set(), self.gradients)
         copy.placeholders = self.placeholders
-        copy.arrays = {
-            e: slot for e, slot in self.arrays.items() if not e.inputs and not isinstance(e, Parameter)
-        }
+        copy.arrays = {e: slot for e, slot in self.arrays.items() if _stays(e)}
         return copy
 
     def parameter(self, parameter: Parameter) -> int:
@@ -107,3 +105,10 @@ class Emitter:
         """Give a placeholder its data, wherever it is used."""
         for slot in self.placeholders.get(placeholder, ()):
             self.core.set_data(slot, values)
+
+
+def _stays(e: Expression) -> bool:
+    """Return whether an expression's array does not depend on parameters other than by draws."""
+    from klqp.model.random_variable import RandomVariable
+
+    return isinstance(e, RandomVariable) or not (e.inputs or isinstance(e, Parameter))

@@ -60,7 +60,7 @@ class Parameter(Expression):
         super().__init__(value.shape)
         self._bijector = self.support.transform(self.shape)
         self._version = 0
-        self._u = self._to_unconstrained(value, "init")
+        self._u = self._first = self._to_unconstrained(value, "init")
 
     @property
     def value(self) -> Float64:
@@ -88,6 +88,10 @@ class Parameter(Expression):
     def n_unconstrained(self) -> int:
         """Number of unconstrained coordinates."""
         return self._bijector.n_unconstrained
+
+    def reset(self) -> None:
+        """Return to the first value."""
+        self._set_unconstrained(self._first)
 
     def emit(self, emitter: Emitter, inputs: Sequence[int]) -> int:
         """Add the parameter to a program."""
@@ -144,7 +148,9 @@ class Placeholder(Expression):
         return f"<klqp.placeholder {self.name!r} shape={self.shape}>"
 
 
-def placeholder(shape: int | tuple[int, ...] = (), dtype: npt.DTypeLike = float, name: str | None = None) -> Placeholder:
+def placeholder(
+    shape: int | tuple[int, ...] = (), dtype: npt.DTypeLike = float, name: str | None = None
+) -> Placeholder:
     """Return an array whose data come with each step: ``inference.update(feed_dict={x: batch})``.
 
     Parameters

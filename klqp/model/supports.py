@@ -130,9 +130,7 @@ CORRELATION = Support("correlation", 2, "correlation", check=lambda x: _is_posit
 COUNT = Support("count", 0, None, check=lambda x: (x >= 0) & _is_integer(x))
 BINARY = Support("binary", 0, None, check=lambda x: np.asarray((x == 0) | (x == 1)))
 INTEGER = Support("integer", 0, None, check=_is_integer)
-ONE_HOT = Support(
-    "one_hot", 1, None, check=lambda x: np.asarray(((x == 0) | (x == 1)).all(-1) & (x.sum(-1) == 1))
-)
+ONE_HOT = Support("one_hot", 1, None, check=lambda x: np.asarray(((x == 0) | (x == 1)).all(-1) & (x.sum(-1) == 1)))
 
 
 def interval(lower: npt.ArrayLike, upper: npt.ArrayLike) -> Support:

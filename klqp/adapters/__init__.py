@@ -1,0 +1,1 @@
+"""Bridges to other libraries, each optional and each in a file of its own."""

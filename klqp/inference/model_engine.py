@@ -1,0 +1,208 @@
+"""Assembly of the core's run from settings and a model."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from klqp import _core
+from klqp._sobol import make_noise
+from klqp.inference.compiled import CompiledModel, Plan, is_amortised, is_structured, n_unconstrained
+from klqp.inference.estimator import Demand, EstimatorChoice, choose_estimator
+from klqp.inference.latents import Factor
+from klqp.inference.problem import Problem
+from klqp.inference.settings import Settings
+from klqp.model.parameter import Parameter, Placeholder
+
+__all__ = ["ModelEngine"]
+
+Float64 = npt.NDArray[np.float64]
+
+
+class ModelEngine:
+    """The parts of one run of a model, and the run made from them.
+
+    Takes the place of `klqp.inference.engine.Engine` where there is more than one log density.
+
+    Parameters
+    ----------
+    problem : Problem
+    settings : Settings
+    demand : Demand
+        What a named class forces.
+    feeds : dict
+        Data of placeholders.
+    """
+
+    gives_gradient = True
+
+    def __init__(
+        self,
+        problem: Problem,
+        settings: Settings,
+        demand: Demand,
+        feeds: Mapping[Placeholder, Float64],
+    ) -> None:
+        self.problem, self.settings = problem, settings
+        self.choice = choose_estimator(settings, demand, gives_gradient=True, has_latents=bool(problem.factors))
+        self.plan = self._make_plan(demand)
+        self.compiled = CompiledModel(problem, self.plan)
+        self._seen: dict[Parameter, int] = {}
+        self.feeds: dict[Placeholder, Float64] = {}
+        missing = self.compiled.placeholders - set(feeds)
+        self._unfed = set(missing)
+        self._start = self._start_params()
+        self.feed(feeds)
+        self.run = self._make_run()
+        self._try_callbacks()
+
+    # --- data and parameters -----------------------------------------------------------------------------------
+    def feed(self, feeds: Mapping[Placeholder, Float64]) -> None:
+        """Give placeholders their data."""
+        self.compiled.feed(feeds)
+        self.feeds.update(feeds)
+        self._unfed -= set(feeds)
+
+    def require_feeds(self) -> None:
+        """Raise ValueError if a placeholder has no data yet."""
+        if self._unfed:
+            names = sorted(str(p.name) for p in self._unfed)
+            raise ValueError(
+                f"the placeholders {names} have no data: pass feed_dict={{placeholder: array}} to update()"
+            )
+
+    def pull(self) -> None:
+        """Take over parameters that another inference, or the user, has changed."""
+        changed = [p for p in self._seen if p._version != self._seen[p]]
+        if not changed:
+            return
+        params = self.run.params
+        for p in changed:
+            offset = self.compiled.layout.offsets[p]
+            params[offset : offset + p.n_unconstrained] = p.unconstrained
+            self._seen[p] = p._version
+        self.run.set_params(params)
+
+    def push(self) -> None:
+        """Give the parameters the values that the run has reached."""
+        solution = self.run.solution if self._seen else None
+        for p in self._seen:
+            if p in self.plan.frozen or solution is None or p in self._fixed:
+                continue
+            offset = self.compiled.layout.offsets[p]
+            p._set_unconstrained(solution[offset : offset + p.n_unconstrained])
+            self._seen[p] = p._version
+
+    def restart_parameters(self) -> None:
+        """Return all parameters that this run moves to their first values."""
+        for p in self._seen:
+            if p not in self._fixed and p not in self.plan.frozen:
+                p.reset()
+
+    # --- as Engine ---------------------------------------------------------------------------------------------
+    @property
+    def words(self) -> str:
+        """The estimator in words, one line for each factor."""
+        if not self.problem.factors:
+            return self.choice.words
+        lines = []
+        for factor in self.problem.factors:
+            by_formula = all(z in self.plan.by_formula for z in factor.latents)
+            lines.append(
+                f"{factor.name}: {factor.describe()}; {self.choice.words_for(self.plan.entropies[factor], by_formula)}"
+            )
+        return "\n".join(lines)
+
+    def fingerprint(self) -> str:
+        """Return what a snapshot must agree in to be continued by this run, as text."""
+        s = self.settings
+        factors = "; ".join(f"{f.name}: {type(f.q).__name__} {self.plan.entropies[f]}" for f in self.compiled.factors)
+        observed = hashlib.blake2b(digest_size=8)
+        for variable in self.problem.observed:
+            observed.update(f"{variable.name}{variable.shape}".encode())
+        return (
+            f"model n_params={self.compiled.layout.n_params} noise={self.compiled.core.noise_dim} [{factors}] "
+            f"data={observed.hexdigest()} gradient={self.choice.gradient} baseline={self.choice.baseline} "
+            f"draws={s.draws} n_samples={s.n_samples} seed={s.key} optimizer={s.optimizer.fingerprint()}"
+        )
+
+    def adopt(self, earlier: Any) -> None:
+        """Go on from the q, the step count and the traces of another engine's run."""
+        new, old = self.run.snapshot(), earlier.run.snapshot()
+        if self.fingerprint() != earlier.fingerprint():
+            kept = ("step", "any_good", "trace/", "rejections/")
+            if len(new["params"]) == len(old["params"]):
+                kept = (*kept, "params", "last_good")
+            old = {name: values for name, values in old.items() if name.startswith(kept)}
+        self.run.restore(new | old)
+        self.pull()
+
+    # --- inside ------------------------------------------------------------------------------------------------
+    def _make_plan(self, demand: Demand) -> Plan:
+        s = self.settings
+        by_formula = {z: s.kl_scaling.get(z, np.ones(())) for z in self._by_formula(demand)}
+        variables = s.var_list
+        frozen = frozenset() if variables is None else frozenset(set(self.problem.parameters()) - set(variables))
+        entropies = {f: self._entropy(f) for f in self.problem.factors}
+        return Plan(entropies, self.choice.gradient == "score", by_formula, s.scale, frozen)
+
+    def _by_formula(self, demand: Demand) -> list[Any]:
+        if demand.by_formula:
+            return list(self.problem.latents)
+        return list(self.settings.kl_scaling)
+
+    def _entropy(self, factor: Factor) -> str:
+        asked = self.choice.entropy
+        if self.settings.entropy != "auto" or self.choice.forced_entropy or self.choice.gradient == "score":
+            if asked == "adaptive" and is_structured(factor, self.problem):
+                raise ValueError(f"entropy='adaptive' is not for {factor.name!r}, whose q depends on other draws")
+            return asked
+        heavy = is_structured(factor, self.problem) or is_amortised(factor)
+        return "sticking" if heavy else "adaptive"
+
+    def _start_params(self) -> Float64:
+        layout, s = self.compiled.layout, self.settings
+        start = np.zeros(max(1, layout.n_params))
+        for factor, (spec, offset) in layout.families.items():
+            sizes = [n_unconstrained(z) for z in factor.latents]
+            loc = np.concatenate([s.start_of("init_loc", z, n) for z, n in zip(factor.latents, sizes, strict=True)])
+            scale = np.concatenate([s.start_of("init_scale", z, n) for z, n in zip(factor.latents, sizes, strict=True)])
+            start[offset : offset + spec.n_params] = spec.start(loc, scale, s.key)
+        for p, offset in layout.offsets.items():
+            start[offset : offset + p.n_unconstrained] = p.unconstrained
+            self._seen[p] = p._version
+        self._fixed = set(self.problem.frozen_parameters())
+        return start
+
+    def _make_run(self) -> _core.Run:
+        s, rule, inf = self.settings, self.settings.optimizer, math.inf
+        config = _core.RunConfig(
+            clip_value=inf if rule.clip_value is None else rule.clip_value,
+            clip_norm=inf if rule.clip_norm is None else rule.clip_norm,
+            average=rule.average,
+            n_threads=s.n_threads,
+        )
+        noise = make_noise(s.draws, s.n_samples, max(1, self.compiled.core.noise_dim), s.key, self.choice.n_groups)
+        return _core.model_run(
+            self.compiled.core,
+            self.plan.score,
+            self.choice.baseline,
+            self.choice.markov_blankets,
+            noise,
+            rule.spec(),
+            config,
+            self._start,
+        )
+
+    def _try_callbacks(self) -> None:
+        """Call the user's own functions once, so that their mistakes show before the first step."""
+        core = self.compiled.core
+        if core.native or self._unfed:
+            return
+        noise = _core.normals(self.settings.key, 0, 0, self.settings.n_samples, max(1, core.noise_dim))
+        core.evaluate(self.settings.n_samples, self._start, noise, [], self.compiled.log_p)

@@ -1,0 +1,292 @@
+"""Problem: what an inference is about: latent variables with their q, data, and what they depend on."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from klqp.errors import UnreachedLatentWarning
+from klqp.inference.latents import Factor
+from klqp.model.emitter import ancestors
+from klqp.model.expression import Expression, as_data
+from klqp.model.log_density import LogDensity
+from klqp.model.parameter import Parameter, Placeholder
+from klqp.model.random_variable import RandomVariable
+
+__all__ = ["Data", "Problem", "checked_value", "read_data", "read_factors", "read_penalties"]
+
+Float64 = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A model, what is known of it, and the approximation to what is not.
+
+    Attributes
+    ----------
+    factors : tuple of Factor
+    observed : dict
+        Data, or a placeholder for them, by random variable.
+    conditional : dict
+        Random variables that take the draws of a fixed q, by variable.
+    penalties : tuple
+        What regularises parameters: expressions.
+    """
+
+    factors: tuple[Factor, ...]
+    observed: dict[RandomVariable, Float64 | Placeholder]
+    conditional: dict[RandomVariable, RandomVariable]
+    penalties: tuple[Expression, ...] = ()
+
+    @property
+    def latents(self) -> tuple[RandomVariable, ...]:
+        """All latent variables."""
+        return tuple(z for factor in self.factors for z in factor.latents)
+
+    @property
+    def flat(self) -> LogDensity | None:
+        """The one log density on R^D that is all there is, if that is so."""
+        if len(self.latents) != 1 or self.observed or self.conditional or self.penalties:
+            return None
+        (z,) = self.latents
+        return z if isinstance(z, LogDensity) and z.is_flat and self.factors[0].family is not None else None
+
+    @property
+    def model(self) -> list[Expression]:
+        """All expressions of the model, dependencies first."""
+        return ancestors([*self.latents, *self.observed, *self.conditional], lambda e: e.inputs)
+
+    @property
+    def approximation(self) -> list[Expression]:
+        """All expressions of q that are not ready-made, dependencies first."""
+        return ancestors([f.q for f in self.factors if isinstance(f.q, RandomVariable)], lambda e: e.inputs)
+
+    @property
+    def unlisted(self) -> tuple[RandomVariable, ...]:
+        """Random variables of the model that are neither observed nor latent: drawn from their priors."""
+        known = {*self.latents, *self.observed, *self.conditional}
+        return tuple(e for e in self.model if isinstance(e, RandomVariable) and e not in known)
+
+    def parameters(self) -> list[Parameter]:
+        """Return all parameters of q, the model and the penalties that are not frozen, in a fixed order."""
+        places = [*self.approximation, *self.model, *ancestors(self.penalties, lambda e: e.inputs)]
+        return list(dict.fromkeys(e for e in places if isinstance(e, Parameter)))
+
+    def frozen_parameters(self) -> list[Parameter]:
+        """Return the parameters of the fixed q's that nothing else has."""
+        own = set(self.parameters())
+        fixed = ancestors(list(self.conditional.values()), lambda e: e.inputs)
+        return [e for e in fixed if isinstance(e, Parameter) and e not in own]
+
+    def check(self) -> None:
+        """Refuse data that the model does not have, and warn of latent variables that the data do not reach.
+
+        Raises
+        ------
+        ValueError
+            If there is nothing to optimise, or data are of a variable that nothing depends on.
+
+        Warns
+        -----
+        UnreachedLatentWarning
+        """
+        if not self.latents and not self.parameters():
+            raise ValueError("there is nothing to optimise: no latent variables and no klqp.Parameter")
+        unknowns = {*self.latents, *self.conditional, *self.unlisted}
+        model = self.model
+        used = {x for e in model for x in e.inputs}
+        varies: dict[Expression, bool] = {}
+        for e in model:
+            varies[e] = e in unknowns or isinstance(e, Parameter) or any(varies[x] for x in e.inputs)
+        for key in self.observed:
+            if not varies[key] and key not in used:
+                raise ValueError(
+                    f"data has the key {key.name!r}, but it depends on no latent variable or parameter of this inference"
+                )
+        if not self.observed:
+            return
+        anchors = [*self.observed, *self.conditional, *(z for z in self.latents if isinstance(z, LogDensity))]
+        reached = set(ancestors(anchors, lambda e: e.inputs))
+        for z in self.latents:
+            if z not in reached:
+                warnings.warn(
+                    f"no data depend on the latent variable {z.name!r}: its posterior is its prior",
+                    UnreachedLatentWarning,
+                    stacklevel=4,
+                )
+
+
+def read_factors(factors: tuple[Factor, ...], auto_transform: bool = True) -> None:
+    """Refuse approximations that do not fit their variables.
+
+    Raises
+    ------
+    TypeError
+        If a latent variable is discrete, or q lives on another support.
+    ValueError
+        If shapes differ.
+    """
+    for factor in factors:
+        for z in factor.latents:
+            if z.discrete:
+                raise TypeError(
+                    f"the latent variable {z.name!r} is discrete ({type(z).__name__}): no normal q can approximate "
+                    "it; marginalise it (klqp.Mixture) or leave it out of latent_vars"
+                )
+            if factor.family is not None:
+                z.space.bijector_args(z.shape)  # refuses spaces without a transform
+                if not auto_transform and z.space.bijector != "identity":
+                    raise TypeError(
+                        f"{z.name!r} lives on {z.support} and q on the reals; auto_transform=False forbids the transform"
+                    )
+        if isinstance(factor.q, RandomVariable):
+            _check_q(factor.latents[0], factor.q, auto_transform)
+
+
+def _check_q(z: RandomVariable, q: RandomVariable, auto_transform: bool) -> None:
+    if q.discrete:
+        raise TypeError(f"q {q.name!r} of {z.name!r} is discrete ({type(q).__name__}) and the variable is not")
+    if not hasattr(q, "emit_draw"):
+        raise TypeError(
+            f"q {q.name!r} of {z.name!r} is a {type(q).__name__}, which has no reparameterised draws here: use "
+            "Normal, MultivariateNormalDiag, MultivariateNormalTriL, LogNormal, PointMass or a ready-made family"
+        )
+    if q.space.bijector == z.space.bijector:
+        if q.shape != z.shape:
+            raise ValueError(f"q {q.name!r} has shape {q.shape}, but {z.name!r} has shape {z.shape}")
+        return
+    if q.space.bijector != "identity" or not auto_transform:
+        reason = "" if auto_transform else "; auto_transform=False forbids a transform"
+        raise TypeError(f"q {q.name!r} lives on {q.support}, but {z.name!r} on {z.support}{reason}")
+    n = z.space.transform(z.shape).n_unconstrained
+    if q.size != n:
+        raise ValueError(
+            f"q {q.name!r} has {q.size} coordinates, but {z.name!r} on {z.support} with shape {z.shape} has {n} "
+            "unconstrained ones"
+        )
+
+
+@dataclass(frozen=True)
+class Data:
+    """What ``data`` says: observed values, fixed q's, and first values of placeholders."""
+
+    observed: dict[RandomVariable, Float64 | Placeholder]
+    conditional: dict[RandomVariable, RandomVariable]
+    feeds: dict[Placeholder, Float64]
+
+
+def read_data(data: Mapping[Any, Any] | None) -> Data:
+    """Return what the data say, checked.
+
+    Raises
+    ------
+    TypeError
+        If a key is not a random variable, or values are not numbers.
+    ValueError
+        If values have another shape than the variable, hold NaN, or lie outside its support.
+    """
+    if data is not None and not isinstance(data, Mapping):
+        raise TypeError(f"data must be a dict by random variable, not {type(data).__name__}")
+    read = Data({}, {}, {})
+    for key, value in (data or {}).items():
+        if isinstance(key, Placeholder):
+            read.feeds[key] = key.checked(value)
+        elif not isinstance(key, RandomVariable):
+            raise TypeError(
+                f"the keys of data must be random variables or placeholders, but {key!r} is a {type(key).__name__}"
+            )
+        elif isinstance(value, RandomVariable):
+            _check_q(key, value, auto_transform=True)
+            read.conditional[key] = value
+        else:
+            read.observed[key] = checked_value(key, value)
+    return read
+
+
+def checked_value(variable: RandomVariable, value: Any) -> Float64 | Placeholder:
+    """Return an observed value as an array, or the placeholder for it.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `read_data`.
+    """
+    what = f"the data of {variable.name!r}"
+    if isinstance(value, Expression):
+        if not isinstance(value, Placeholder):
+            raise TypeError(f"{what} must be numbers, a placeholder or a random variable q, not {value!r}")
+        if value.shape != variable.shape:
+            raise ValueError(f"{what} must have shape {variable.shape}, but the placeholder has {value.shape}")
+        return value
+    array = as_data(value, what)
+    if array.shape != variable.shape:
+        raise ValueError(f"{what} must have shape {variable.shape}, but it has shape {array.shape}")
+    if not variable.space.contains(array):
+        raise ValueError(f"{what} must be {_expected(variable)}, but it holds {_outlier(variable, array)}")
+    return array
+
+
+def _expected(variable: RandomVariable) -> str:
+    space = variable.space
+    bounds = [f"at least {space.lower[0]:g}"] if len(space.lower) == 1 else []
+    bounds += [f"at most {space.upper[0]:g}"] if len(space.upper) == 1 else []
+    return f"{space.name} values ({type(variable).__name__})" + (f", {' and '.join(bounds)}" if bounds else "")
+
+
+def _outlier(variable: RandomVariable, array: Float64) -> str:
+    ndim = variable.space.event_ndim
+    events = array.reshape(-1, *array.shape[array.ndim - ndim :])
+    for event in events:
+        if len(variable.space.lower) <= 1 and len(variable.space.upper) <= 1 and not variable.space.contains(event):
+            return str(event)
+    return "values outside its bounds"
+
+
+def read_penalties(regularizers: Mapping[Any, Any] | Sequence[Any] | None) -> tuple[Expression, ...]:
+    """Return the regularisation losses as expressions of one number each.
+
+    Raises
+    ------
+    TypeError
+        If one is neither an expression nor a callable that gives one for a parameter.
+    """
+    if regularizers is None:
+        return ()
+    pairs = regularizers.items() if isinstance(regularizers, Mapping) else [(None, r) for r in regularizers]
+    out = []
+    for parameter, rule in pairs:
+        if parameter is not None and not isinstance(parameter, Parameter):
+            raise TypeError(f"the keys of regularizers must be parameters, not {type(parameter).__name__}")
+        value = rule(parameter) if callable(rule) and not isinstance(rule, Expression) else rule
+        if not isinstance(value, Expression) or value.size != 1:
+            raise TypeError(
+                "a regularizer must be an expression of one number, or a callable that returns one for a parameter, "
+                f"not {value!r}"
+            )
+        out.append(value)
+    return tuple(out)
+
+
+def checked_feeds(feed_dict: Mapping[Any, Any] | None) -> dict[Placeholder, Float64]:
+    """Return a feed_dict as arrays; the caller's stays as it is.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a key is not a placeholder, or data do not fit.
+    """
+    if feed_dict is None:
+        return {}
+    if not isinstance(feed_dict, Mapping):
+        raise TypeError(f"feed_dict must be a dict by placeholder, not {type(feed_dict).__name__}")
+    feeds = {}
+    for key, value in feed_dict.items():
+        if not isinstance(key, Placeholder):
+            raise TypeError(f"the keys of feed_dict must be placeholders, but {key!r} is a {type(key).__name__}")
+        feeds[key] = key.checked(value)
+    return feeds

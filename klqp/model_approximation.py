@@ -1,0 +1,242 @@
+"""The approximation to the posterior of a model: draws and densities by its program, moments by formula or draws."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from klqp import _core
+from klqp.approximation import (
+    _ELBO_STREAM,
+    _POSTERIOR_STREAM,
+    Approximation,
+    gauss_hermite,
+    normal_quantile,
+    pieces,
+)
+from klqp.inference.compiled import CompiledModel, Plan, is_structured, n_unconstrained
+from klqp.inference.latents import Factor
+from klqp.inference.problem import Problem
+from klqp.model.ancestral import evaluate, pack
+from klqp.model.distributions.normal import Normal
+from klqp.model.emitter import Emitter, ancestors
+from klqp.model.expression import Expression
+from klqp.model.parameter import Parameter, Placeholder
+from klqp.model.random_variable import RandomVariable
+
+__all__ = ["ModelApproximation"]
+
+Float64 = npt.NDArray[np.float64]
+
+N_DRAWS = 20_000  # for moments that have no formula
+_MOMENT_KEY = 0x6B6C7170
+
+
+class ModelApproximation(Approximation):
+    """A q of several factors, at given parameters.
+
+    Moments are exact, or by quadrature to 1e-12, where a variable's q is a ready-made family or a `Normal` that does
+    not depend on other draws, and its transform acts on each element alone; elsewhere from 20,000 draws of a fixed
+    seed.
+    """
+
+    def __init__(self, problem: Problem, plan: Plan, params: Float64, feeds: Mapping[Placeholder, Float64]) -> None:
+        self._problem, self._plan, self._params, self._feeds = problem, plan, params, dict(feeds)
+        self.latents = problem.latents
+        self._compile()
+
+    def _compile(self) -> None:
+        # Score-function plans ask no gradients of the user's functions.
+        plan = Plan({f: "closed_form" for f in self._problem.factors}, score=True, scale=self._plan.scale)
+        self._compiled = CompiledModel(self._problem, plan)
+        self._compiled.feed(self._feeds)
+        self._factor = {z: f for f in self._problem.factors for z in f.latents}
+        self._cache: dict[Any, Any] = {}
+
+    # --- draws -------------------------------------------------------------------------------------------------
+    def draws(self, n: int, key: int, in_own_space: bool) -> dict[str, Float64]:
+        """Return joint draws by name."""
+        if in_own_space:
+            slots = [self._compiled.values[z] for z in self.latents]
+        else:
+            slots = [self._compiled.unconstrained[z][0] for z in self.latents]
+        out = self._evaluate(n, key, _POSTERIOR_STREAM, slots)
+        draws = {}
+        for z, values in zip(self.latents, out, strict=True):
+            if in_own_space:
+                draws[z.name] = np.broadcast_to(values, (n, z.size)).reshape(n, *z.shape).copy()
+            else:
+                begin = self._compiled.unconstrained[z][1]
+                draws[z.name] = np.broadcast_to(values, (n, values.shape[1]))[
+                    :, begin : begin + self.n_unconstrained(z)
+                ].copy()
+        return draws
+
+    def log_ratio(self, n: int, key: int) -> tuple[Float64, Float64]:
+        """Return log p and log q of fresh draws."""
+        log_p, log_q = self._compiled.log_p, self._compiled.log_q
+        out = self._evaluate(n, key, _ELBO_STREAM, [*log_p, *log_q])
+        totals = [
+            np.zeros(n) + sum(np.broadcast_to(v[:, 0], n) for v in part)
+            for part in (out[: len(log_p)], out[len(log_p) :])
+        ]
+        return totals[0], totals[1]
+
+    def _evaluate(self, n: int, key: int, stream: int, slots: list[int]) -> list[Float64]:
+        core = self._compiled.core
+        out: list[list[Float64]] = [[] for _ in slots]
+        for rows, m in pieces(n, max(1, core.noise_dim)):
+            noise = _core.normals(key, stream, rows.start, m, max(1, core.noise_dim))
+            for kept, values in zip(out, core.evaluate(m, self._params, noise, [], slots), strict=True):
+                kept.append(np.broadcast_to(values, (m, values.shape[1])))
+        return [np.concatenate(kept) for kept in out]
+
+    # --- moments -----------------------------------------------------------------------------------------------
+    def n_unconstrained(self, z: RandomVariable) -> int:
+        """Return the number of a variable's unconstrained coordinates."""
+        return n_unconstrained(z)
+
+    def moments(self, z: RandomVariable, in_own_space: bool) -> tuple[Float64, Float64]:
+        """Return means and standard deviations, flat."""
+        if ("moments", z, in_own_space) not in self._cache:
+            self._cache["moments", z, in_own_space] = self._find_moments(z, in_own_space)
+        return self._cache["moments", z, in_own_space]  # type: ignore[no-any-return]
+
+    def _find_moments(self, z: RandomVariable, in_own_space: bool) -> tuple[Float64, Float64]:
+        known = self._normal_marginals(z)
+        if known is None or (in_own_space and z.space.event_ndim > 0 and not self._is_identity(z)):
+            draws = self._fixed_draws(in_own_space)[z.name].reshape(N_DRAWS, -1)
+            return draws.mean(0), draws.std(0, ddof=1)
+        loc, scale = known
+        if not in_own_space or self._is_identity(z):
+            return loc, scale
+        bijector = z.space.transform(z.shape)
+        return gauss_hermite(loc, scale, lambda u: bijector.forward(np.ascontiguousarray(u))[0])
+
+    def quantile(self, z: RandomVariable, probability: float) -> Float64:
+        """Return quantiles of the variable's elements."""
+        known = self._normal_marginals(z)
+        if known is None or (z.space.event_ndim > 0 and not self._is_identity(z)):
+            draws = self._fixed_draws(True)[z.name].reshape(N_DRAWS, -1)
+            return np.asarray(np.quantile(draws, probability, axis=0))
+        loc, scale = known
+        sign = -1.0 if z.space.bijector == "upper" else 1.0  # the one map that falls
+        u = loc + sign * scale * normal_quantile(probability)
+        return u if self._is_identity(z) else z.space.transform(z.shape).forward(u[None])[0][0]
+
+    def covariance(self, z: RandomVariable, in_own_space: bool) -> Float64:
+        """Return the covariance matrix of the variable's coordinates, flat in C order."""
+        if not in_own_space or self._is_identity(z):
+            member = self._member(z)
+            if member is not None:
+                begin = self._compiled.unconstrained[z][1]
+                part = slice(begin, begin + self.n_unconstrained(z))
+                return member.covariance()[part, part]
+            known = self._normal_marginals(z)
+            if known is not None:
+                return np.diag(known[1] ** 2)
+        draws = self._fixed_draws(in_own_space)[z.name].reshape(N_DRAWS, -1)
+        return np.atleast_2d(np.cov(draws, rowvar=False))
+
+    def _fixed_draws(self, in_own_space: bool) -> dict[str, Float64]:
+        if in_own_space not in self._cache:
+            self._cache[in_own_space] = self.draws(N_DRAWS, _MOMENT_KEY, in_own_space)
+        return self._cache[in_own_space]  # type: ignore[no-any-return]
+
+    def _is_identity(self, z: RandomVariable) -> bool:
+        return z.space.bijector == "identity"
+
+    def _member(self, z: RandomVariable) -> _core.Member | None:
+        layout, factor = self._compiled.layout, self._factor[z]
+        if factor not in layout.families:
+            return None
+        if factor not in self._cache:
+            spec, offset = layout.families[factor]
+            self._cache[factor] = _core.Member(spec, self._params[offset : offset + spec.n_params])
+        return self._cache[factor]  # type: ignore[no-any-return]
+
+    def _normal_marginals(self, z: RandomVariable) -> tuple[Float64, Float64] | None:
+        """Return location and scale of the unconstrained coordinates where q makes them normal."""
+        member = self._member(z)
+        if member is not None:
+            begin = self._compiled.unconstrained[z][1]
+            part = slice(begin, begin + self.n_unconstrained(z))
+            return member.mean()[part], member.stddev()[part]
+        factor = self._factor[z]
+        if not isinstance(factor.q, Normal) or is_structured(factor, self._problem):
+            return None
+        slots = [self._compiled.values[p] for p in factor.q.inputs]
+        noise = np.zeros((1, max(1, self._compiled.core.noise_dim)))
+        loc, scale = self._compiled.core.evaluate(1, self._params, noise, [], slots)
+        shape = factor.q.shape
+        fitted = [
+            np.broadcast_to(v.reshape(p.shape), shape).ravel()
+            for v, p in zip((loc, scale), factor.q.inputs, strict=True)
+        ]
+        return fitted[0].copy(), fitted[1].copy()
+
+    # --- density -----------------------------------------------------------------------------------------------
+    def log_density(self, draws: Mapping[str, Float64]) -> Float64:
+        """Return log q of joint values: of their unconstrained coordinates, less the log-Jacobians."""
+        n = len(next(iter(draws.values())))
+        total = np.zeros(n)
+        coordinates: dict[RandomVariable, Float64] = {}
+        given: dict[Expression, Float64] = {}
+        for z in self.latents:
+            flat = draws[z.name].reshape(n, -1)
+            given[z] = flat.reshape(n, *z.shape)
+            factor = self._factor[z]
+            own = factor.family is None and factor.q.space.bijector == z.space.bijector  # type: ignore[union-attr]
+            if self._is_identity(z) or own:
+                coordinates[z] = flat
+            else:
+                bijector = z.space.transform(z.shape)
+                coordinates[z] = bijector.inverse(flat)
+                total -= bijector.forward(coordinates[z])[1].sum(1)
+            if isinstance(factor.q, RandomVariable):
+                given[factor.q] = coordinates[z].reshape(n, *factor.q.shape)
+        for factor in self._problem.factors:
+            total += self._factor_log_density(factor, coordinates, given, n)
+        return total
+
+    def _factor_log_density(
+        self, factor: Factor, coordinates: dict[RandomVariable, Float64], given: dict[Expression, Float64], n: int
+    ) -> Float64:
+        if factor.family is not None:
+            u = np.concatenate([coordinates[z] for z in factor.latents], axis=1)
+            return self._member(factor.latents[0]).log_density(u)  # type: ignore[union-attr]
+        q: Any = factor.q
+        if not getattr(q, "has_density", True):
+            raise TypeError(f"q of {factor.name!r} is a {type(q).__name__}, which has no density")
+        core = _core.Model()
+        known = {e: v for e, v in given.items() if e is not q}
+        order = ancestors(q.inputs, lambda e: () if e in known else e.inputs)
+        offsets = {e: self._compiled.layout.offsets[e] for e in order if isinstance(e, Parameter)}
+        emitter = Emitter(core, offsets)
+        inputs = []
+        for e in order:
+            if e in known:
+                emitter.arrays[e] = core.input(e.size)
+                inputs.append(np.ascontiguousarray(known[e]).reshape(n, -1))
+        value = core.input(q.size)
+        inputs.append(np.ascontiguousarray(given[q]).reshape(n, -1))
+        slot = q.emit_log_prob(emitter, value, [emitter.emit(p) for p in q.inputs])
+        for p, slots in emitter.placeholders.items():
+            for s in slots:
+                core.set_data(s, self._feeds[p])
+        result = core.evaluate(n, self._params, np.zeros((n, 1)), inputs, [slot])[0]
+        return np.broadcast_to(result[:, 0], n)
+
+    def describe(self) -> str:
+        """Return q in words."""
+        return "; ".join(f"{f.name}: {f.describe()}" for f in self._problem.factors)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in self.__dict__.items() if k not in ("_compiled", "_cache", "_factor")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._compile()
