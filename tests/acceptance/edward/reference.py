@@ -20,6 +20,7 @@ Elbo = Callable[[Array, Array], tuple[float, Array, Array]]
 LOG_2PI = math.log(2 * math.pi)
 
 
+@functools.cache
 def hermite(n: int) -> tuple[Array, Array]:
     """Return nodes and weights (n,) of E[f(e)], e ~ N(0, 1)."""
     nodes, weights = np.polynomial.hermite_e.hermegauss(n)
