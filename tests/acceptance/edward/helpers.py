@@ -11,9 +11,7 @@ CLASSES = [klqp.KLqp, *REPARAMETERISED, *SCORE]
 
 def normal_q(shape=(), loc=0.0, scale=0.1):
     """Return a Normal with a free location and scale a coordinate."""
-    return klqp.Normal(
-        klqp.Parameter(np.full(shape, loc)), klqp.Parameter(np.full(shape, scale), support="positive")
-    )
+    return klqp.Normal(klqp.Parameter(np.full(shape, loc)), klqp.Parameter(np.full(shape, scale), support="positive"))
 
 
 def value_of(parameter):

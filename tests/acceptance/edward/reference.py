@@ -225,9 +225,7 @@ class GLM:
 
     def elbo(self, mean: Array, sd: Array) -> tuple[float, Array, Array]:
         squares = self.design * self.design if isinstance(self.design, np.ndarray) else self.design.power(2)
-        value, by_mean, by_var = expected(
-            self.likelihood, self.y, self.design @ mean, squares @ sd**2, self.nodes
-        )
+        value, by_mean, by_var = expected(self.likelihood, self.y, self.design @ mean, squares @ sd**2, self.nodes)
         pull, diagonal = self.prior_precision @ mean, np.diag(self.prior_precision)
         value += self._half_log_det - 0.5 * (mean @ pull + diagonal @ sd**2 + self.dim * LOG_2PI) + entropy(sd)
         by_sd = 2 * sd * (squares.T @ by_var) - diagonal * sd + 1 / sd
@@ -582,9 +580,7 @@ class MixedEffects:
         residual = self.y - fixed[0] - fixed[1] * self.service - self._design @ mean
         value = -0.5 * (residual @ residual + (self._design @ sd**2).sum() + self.y.size * LOG_2PI)
         scale = np.repeat(sds, self.sizes)
-        return float(
-            value + entropy(sd) - (0.5 * (mean**2 + sd**2) / scale**2 + np.log(scale) + 0.5 * LOG_2PI).sum()
-        )
+        return float(value + entropy(sd) - (0.5 * (mean**2 + sd**2) / scale**2 + np.log(scale) + 0.5 * LOG_2PI).sum())
 
     def posterior_mean(self, sds: Array) -> tuple[Array, Array]:
         """Return the best linear unbiased (mu, beta), and the exact posterior mean of the effects, given the sds."""

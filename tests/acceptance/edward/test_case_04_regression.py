@@ -67,7 +67,11 @@ def test_posterior_predictive_check():
     inference = klqp.KLqp([w], data={y: Y})
     inference.run(n_iter=3000, seed=1, progress=False)
     replicated, observed = klqp.ppc(
-        lambda data, latents: np.mean(data[y]), data={y: Y}, latent_vars={w: inference.posterior[w]}, n_samples=2000, seed=5
+        lambda data, latents: np.mean(data[y]),
+        data={y: Y},
+        latent_vars={w: inference.posterior[w]},
+        n_samples=2000,
+        seed=5,
     )
     mean, sd = inference.posterior[w].mean(), inference.posterior[w].stddev()
     column = X.mean(0)

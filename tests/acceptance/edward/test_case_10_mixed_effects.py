@@ -63,7 +63,9 @@ def test_variational_em(data, best):
     elbo = train.elbo(np.concatenate(means), sd, np.array([value_of(mu), value_of(beta)]), fitted)
     assert q.elbo - 50 < elbo < q.elbo + 1
 
-    prediction = value_of(mu) + value_of(beta) * test.service + sum(m[i] for m, i in zip(means, test.index, strict=True))
+    prediction = (
+        value_of(mu) + value_of(beta) * test.service + sum(m[i] for m, i in zip(means, test.index, strict=True))
+    )
     exact_prediction = fixed[0] + fixed[1] * test.service + sum(m[i] for m, i in zip(exact, test.index, strict=True))
     error, exact_error = (np.mean((test.y - p) ** 2) for p in (prediction, exact_prediction))
     assert error == pytest.approx(exact_error, rel=0.005)
