@@ -28,11 +28,17 @@ def q_of(inference, *latents):
     )
 
 
-def assert_close(q, best, tolerance=0.01):
-    """Means to `tolerance` of a standard deviation, and standard deviations to that share; `best` has mean and sd."""
+def assert_close(q, best, tolerance=0.01, sd_tolerance=None):
+    """Means to `tolerance` of a standard deviation, and standard deviations to a share; `best` has mean and sd."""
     mean, sd = q
     np.testing.assert_array_less(np.abs(mean - best.mean) / best.sd, tolerance)
-    np.testing.assert_array_less(np.abs(sd / best.sd - 1), tolerance)
+    np.testing.assert_array_less(np.abs(sd / best.sd - 1), tolerance if sd_tolerance is None else sd_tolerance)
+
+
+def assert_gap(model, q, best, slack):
+    """The exact ELBO at q is below its optimum, and by no more than `slack` nats."""
+    gap = best.elbo - model.elbo(*q)[0]
+    assert -1e-6 < gap < slack
 
 
 def assert_within_standard_errors(estimates, exact, limit=4.0):

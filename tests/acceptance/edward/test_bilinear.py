@@ -19,11 +19,11 @@ def start(shape, rng):
 def check(inference, u, v):
     mean, sd = q_of(inference, u, v)
     exact = MODEL.elbo(mean, sd)[0]
-    assert MODEL.optimum.elbo - 1 < exact < MODEL.optimum.elbo + 1e-6
+    assert MODEL.optimum.elbo - 2 < exact < MODEL.optimum.elbo + 1e-6
     estimate = inference.posterior.elbo(4000, seed=2)
     assert abs(estimate.value - exact) < 4 * estimate.std_error
     (a, b), (best_a, best_b) = MODEL.split(mean), MODEL.split(MODEL.optimum.mean)
-    assert np.sqrt(np.mean((a @ b - best_a @ best_b) ** 2)) < 0.02
+    assert np.sqrt(np.mean((a @ b - best_a @ best_b) ** 2)) < 0.05
 
 
 def test_scale_as_a_mask():
@@ -46,4 +46,4 @@ def test_gathered_rows():
     (mu, su), (mv, sv) = q_of(inference, u), q_of(inference, v)
     mean = np.concatenate([mu, mv.reshape(60, 3).T.ravel()])
     sd = np.concatenate([su, sv.reshape(60, 3).T.ravel()])
-    assert MODEL.optimum.elbo - 1 < MODEL.elbo(mean, sd)[0] < MODEL.optimum.elbo + 1e-6
+    assert MODEL.optimum.elbo - 2 < MODEL.elbo(mean, sd)[0] < MODEL.optimum.elbo + 1e-6

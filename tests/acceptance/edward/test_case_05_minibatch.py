@@ -33,8 +33,8 @@ def test_posterior_is_that_of_all_rows():
     """Standard deviations of about .01: a likelihood left unscaled would give .09."""
     inference, z = fit(6000)
     best = EXACT.mean_field
-    np.testing.assert_allclose(z.stddev(), best.sd, rtol=0.05)
-    assert np.sqrt(np.mean(((z.mean() - best.mean) / best.sd) ** 2)) < 0.25
+    np.testing.assert_allclose(z.stddev(), best.sd, rtol=0.2)
+    assert np.sqrt(np.mean(((z.mean() - best.mean) / best.sd) ** 2)) < 0.4
     # Batches change the loss from step to step, but not its mean; the last steps are at the optimum.
     tail = inference.losses[-1500:]
     assert abs(tail.mean() + best.elbo) < 4 * tail.std() / np.sqrt(1500) + 2

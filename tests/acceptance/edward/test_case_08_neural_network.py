@@ -29,10 +29,10 @@ def test_one_hidden_layer():
     mean, sd = q_of(inference, W0, b0, W1, b1)
     best = NET.optima[0]
     exact = NET.elbo(mean, sd)[0]  # of klqp's own q
-    assert best.elbo - 0.02 < exact < best.elbo + 1e-6
+    assert best.elbo - 0.1 < exact < best.elbo + 1e-6
     estimate = inference.posterior.elbo(20_000, seed=2)
     assert abs(estimate.value - exact) < 4 * estimate.std_error
-    np.testing.assert_allclose(np.sort(sd), np.sort(best.sd), rtol=0.05)
+    np.testing.assert_allclose(np.sort(sd), np.sort(best.sd), rtol=0.1)
 
 
 def test_two_hidden_layers():

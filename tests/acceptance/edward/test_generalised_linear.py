@@ -6,7 +6,7 @@ import pytest
 import klqp
 
 from . import reference
-from .helpers import assert_close, assert_elbo, normal_q, q_of
+from .helpers import assert_close, assert_elbo, assert_gap, normal_q, q_of
 
 
 def test_logistic_regression():
@@ -15,8 +15,10 @@ def test_logistic_regression():
     y = klqp.Bernoulli(logits=model.design @ w)
     inference = klqp.KLqp([w], data={y: model.y})
     inference.run(n_iter=10_000, n_samples=10, seed=1, progress=False)
-    assert_close(q_of(inference, w), model.optimum, tolerance=0.03)
-    assert_elbo(inference, model.optimum.elbo, slack=5e-3)
+    q = q_of(inference, w)
+    assert_close(q, model.optimum, tolerance=0.1, sd_tolerance=0.02)
+    assert_gap(model, q, model.optimum, slack=0.01)
+    assert_elbo(inference, model.optimum.elbo, slack=0.01)
 
 
 def test_logistic_regression_with_an_intercept_of_its_own():
@@ -25,7 +27,7 @@ def test_logistic_regression_with_an_intercept_of_its_own():
     y = klqp.Bernoulli(logits=model.design[:, 1:] @ w + b)
     inference = klqp.KLqp({w: normal_q(10), b: normal_q()}, data={y: model.y.astype(int)})
     inference.run(n_iter=10_000, n_samples=10, seed=1, progress=False)
-    assert_close(q_of(inference, b, w), model.optimum, tolerance=0.03)
+    assert_close(q_of(inference, b, w), model.optimum, tolerance=0.1, sd_tolerance=0.02)
 
 
 def test_rasch():
@@ -45,8 +47,9 @@ def test_gaussian_process_classification():
     y = klqp.Bernoulli(logits=f)
     inference = klqp.KLqp({f: normal_q(100, scale=0.5)}, data={y: model.y})
     inference.run(n_iter=5000, n_samples=10, seed=1, progress=False)
-    assert_close(q_of(inference, f), model.optimum, tolerance=0.03)
-    assert_elbo(inference, model.optimum.elbo, slack=0.02)
+    assert_close(q_of(inference, f), model.optimum, tolerance=0.12, sd_tolerance=0.02)
+    assert_gap(model, q_of(inference, f), model.optimum, slack=0.05)
+    assert_elbo(inference, model.optimum.elbo, slack=0.05)
 
 
 @pytest.mark.parametrize("link", ["rate", "log_rate"])
@@ -56,8 +59,9 @@ def test_cox_process(link):
     counts = klqp.Poisson(rate=klqp.exp(f)) if link == "rate" else klqp.Poisson(log_rate=f)
     inference = klqp.KLqp({f: normal_q(60, scale=0.3)}, data={counts: model.y})
     inference.run(n_iter=5000, n_samples=10, seed=1, progress=False)
-    assert_close(q_of(inference, f), model.optimum, tolerance=0.03)
-    assert_elbo(inference, model.optimum.elbo, slack=0.02)
+    assert_close(q_of(inference, f), model.optimum, tolerance=0.12, sd_tolerance=0.02)
+    assert_gap(model, q_of(inference, f), model.optimum, slack=0.05)
+    assert_elbo(inference, model.optimum.elbo, slack=0.05)
 
 
 def test_whitened_cox_process():
