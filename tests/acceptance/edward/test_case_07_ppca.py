@@ -49,7 +49,7 @@ def test_minibatches_of_local_variables(best):
     """
     index, points = klqp.placeholder((M,), dtype=int), klqp.placeholder((M, 2))
     loc = klqp.Parameter(np.zeros((N, 1)), name="loc")
-    scale = klqp.Parameter(np.full((N, 1), 0.5), support="positive", name="scale")
+    scale = klqp.Parameter(np.full((N, 1), 0.8), support="positive", name="scale")
     w = klqp.Normal(0.0, 1.0, shape=(1, 2), name="w")
     z = klqp.Normal(0.0, 1.0, shape=(M, 1), name="z")
     x = klqp.Normal(z @ w, 1.0)
@@ -63,7 +63,7 @@ def test_minibatches_of_local_variables(best):
         inference.update({index: batch, points: PCA.x[batch]})
     mean, sd = inference.posterior[w].mean()[0], inference.posterior[w].stddev()[0]
     sign = check_loadings(mean, sd, best, tolerance=2.0)
-    np.testing.assert_allclose(np.median(value_of(scale)), best[3], rtol=0.05)
+    np.testing.assert_allclose(np.median(value_of(scale)), best[3], rtol=0.1)
     assert np.corrcoef(sign * value_of(loc)[:, 0], best[2])[0, 1] > 0.99
 
 
