@@ -25,5 +25,5 @@ mean, sd = inference.posterior[w].mean(), inference.posterior[w].stddev()
 print(f"w: {np.round(mean, 3)}")
 print(f"exact: {np.round(exact, 3)}")
 print(
-    f"root mean square error: off by {np.sqrt(np.mean((mean - exact) ** 2)):.4f}; mean sd {sd.mean():.4f}, exact .0100"
+    f"root mean square error: off by {np.sqrt(np.mean((mean - exact) ** 2)):.4f}; sd {sd.mean():.4f}, exact .0100"
 )
