@@ -25,6 +25,4 @@ inference.run(n_iter=5000, n_samples=5, scale={x: seen}, seed=1, progress=False)
 error = inference.posterior[u].mean() @ inference.posterior[v].mean() - truth
 elbo = inference.posterior.elbo(4000, seed=2)
 print(f"root mean square error where nothing was seen: {np.sqrt(np.mean(error[seen == 0] ** 2)):.3f} (noise 1)")
-print(
-    f"ELBO: {elbo.value:.1f} +- {elbo.std_error:.1f}, best -2662.8, off by {abs(elbo.value / 2662.8 + 1):.4f}"
-)
+print(f"ELBO: {elbo.value:.1f} +- {elbo.std_error:.1f}, best -2662.8, off by {abs(elbo.value / 2662.8 + 1):.4f}")

@@ -24,6 +24,4 @@ exact = np.linalg.solve(np.eye(10) + X_train.T @ X_train, X_train.T @ y_train)
 mean, sd = inference.posterior[w].mean(), inference.posterior[w].stddev()
 print(f"w: {np.round(mean, 3)}")
 print(f"exact: {np.round(exact, 3)}")
-print(
-    f"root mean square error: off by {np.sqrt(np.mean((mean - exact) ** 2)):.4f}; sd {sd.mean():.4f}, exact .0100"
-)
+print(f"root mean square error: off by {np.sqrt(np.mean((mean - exact) ** 2)):.4f}; sd {sd.mean():.4f}, exact .0100")

