@@ -396,7 +396,10 @@ class Factorisation:
         balance = np.sqrt(values[: self.rank] * math.sqrt(1 / self.observed.mean()))
         share = (self.x.shape[0] / self.x.shape[1]) ** 0.25  # unit scale of both where there is enough data
         u, v = left[:, : self.rank] * balance * share, balance[:, None] * right[: self.rank] / share
-        return maximise(self.elbo, np.concatenate([u.ravel(), v.ravel()]), np.full(self.dim, 0.2))
+        c = 1 / self.noise**2  # the standard deviations that are best given u and v
+        u_sd, v_sd = 1 / np.sqrt(1 + c * self.observed @ (v**2).T), 1 / np.sqrt(1 + c * (u**2).T @ self.observed)
+        start = [np.concatenate([a.ravel(), b.ravel()]) for a, b in ((u, v), (u_sd, v_sd))]
+        return maximise(self.elbo, *start)
 
 
 @functools.cache
