@@ -11,6 +11,7 @@ FAMILIES: list[str]
 ESTIMATORS: list[str]
 OPTIMIZERS: list[str]
 BIJECTORS: list[str]
+NODES: list[str]
 
 class _Kernels:
     """The submodule `kernels`: single kernels of a table, for tests."""
@@ -133,6 +134,75 @@ class Noise:
 
 class RunConfig:
     def __init__(self, clip_value: float, clip_norm: float, average: bool, n_threads: int) -> None: ...
+
+class Model:
+    """A program built node by node; arrays are named by number."""
+
+    def __init__(self) -> None: ...
+    def data(self, values: npt.ArrayLike) -> int: ...
+    def parameter(self, offset: int, size: int, frozen: bool = False) -> int: ...
+    def noise(self, offset: int, size: int) -> int: ...
+    def input(self, size: int) -> int: ...
+    def node(
+        self,
+        name: str,
+        inputs: Sequence[int],
+        size: int,
+        integers: Mapping[str, Sequence[int]] = ...,
+        numbers: Mapping[str, Sequence[float]] = ...,
+    ) -> int: ...
+    def density(
+        self,
+        name: str,
+        inputs: Sequence[int],
+        n: int,
+        summed: bool = True,
+        scaled: bool = False,
+        log_q: bool = False,
+    ) -> int: ...
+    def draw(self, inputs: Sequence[int], size: int) -> int: ...
+    def family(
+        self, spec: FamilySpec, params: int, noise: int, factor: float = 1.0
+    ) -> tuple[int, int, int]: ...  # draw, log density, entropy
+    def transform(
+        self,
+        name: str,
+        n_events: int,
+        size: int,
+        lower: Sequence[float],
+        upper: Sequence[float],
+        u: int,
+        begin: int = 0,
+    ) -> tuple[int, int]: ...  # values, log-Jacobians
+    def target(self, target: Target, gradients: bool, z: int) -> int: ...
+    def python(self, operation: Any, inputs: Sequence[int], size: int) -> int: ...
+    def term(self, kind: str, name: str, slot: int, factor: int = -1, depends: Sequence[bool] = ...) -> None: ...
+    def factor(self, name: str, entropy: str, draw: int, params_begin: int = 0, by_formula: bool = False) -> None: ...
+    def set_data(self, slot: int, values: npt.ArrayLike) -> None: ...
+    def evaluate(
+        self, n_draws: int, params: Float64, noise: Float64, inputs: Sequence[Float64], wanted: Sequence[int]
+    ) -> list[Float64]: ...
+    def pullback(
+        self, n_draws: int, params: Float64, noise: Float64, inputs: Sequence[Float64], seed: int, cot: Float64
+    ) -> tuple[Float64, list[Float64]]: ...
+    def flags(self, slot: int) -> tuple[bool, bool, bool]: ...  # per draw, active, fixed
+    @property
+    def n_params(self) -> int: ...
+    @property
+    def noise_dim(self) -> int: ...
+    @property
+    def native(self) -> bool: ...
+
+def model_run(
+    model: Model,
+    score: bool,
+    baseline: str,
+    markov_blankets: bool,
+    noise: Noise,
+    optimizer: OptimizerSpec,
+    config: RunConfig,
+    params: Float64,
+) -> Run: ...
 
 class Run:
     def __init__(

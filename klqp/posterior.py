@@ -11,11 +11,11 @@ import numpy.typing as npt
 from klqp import _core
 from klqp._checks import positive_int
 from klqp._seeds import Seed, as_key
+from klqp.approximation import Approximation
 from klqp.errors import RejectedDrawsWarning
-from klqp.families import Family
-from klqp.model.log_density import LogDensity, RandomVariable
+from klqp.model.random_variable import RandomVariable
 from klqp.summary import Summary
-from klqp.targets import coerce, make_target
+from klqp.targets import coerce
 
 __all__ = ["ELBO", "Marginal", "Posterior"]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +12,7 @@ from klqp import _core
 from klqp._checks import positive_int
 from klqp._seeds import Seed
 from klqp.model.emitter import Emitter, ancestors
-from klqp.model.expression import Constant, Expression, as_data
+from klqp.model.expression import Expression, as_data
 from klqp.model.parameter import Parameter, Placeholder
 from klqp.model.random_variable import Distribution, RandomVariable, rng_of
 
@@ -58,9 +57,8 @@ def evaluate(wanted: list[Expression], given: Mapping[Expression, Float64], n: i
             emitter.arrays[e] = core.data(array)
     slots = [emitter.emit(e) for e in wanted]
     values = core.evaluate(n, flat, np.zeros((n, 1)), draws, slots)
-    return [
-        v.reshape(((n,) if core.flags(s)[0] else ()) + e.shape) for e, s, v in zip(wanted, slots, values, strict=True)
-    ]
+    shapes = [((n,) if core.flags(slot)[0] else ()) + e.shape for e, slot in zip(wanted, slots, strict=True)]
+    return [v.reshape(shape) for v, shape in zip(values, shapes, strict=True)]
 
 
 def pack(parameters: list[Parameter]) -> tuple[dict[Parameter, int], Float64]:
@@ -100,6 +98,7 @@ def _draw(variable: RandomVariable, n: int, rng: np.random.Generator, known: Map
     arrays = evaluate(list(variable.inputs), known, n)
     parameters = {}
     for (key, p), array in zip(variable.parameters.items(), arrays, strict=True):
+        variable.check_drawn(key, array)
         per_draw = array.ndim > p.ndim
         # A draw axis goes before the axes that broadcasting may add to the batch.
         extra = len(variable.batch_shape) - (p.ndim - variable.parameter_supports[key].event_ndim)
@@ -117,12 +116,19 @@ def parameter_values(variable: Distribution) -> dict[str, Float64]:
     TypeError
         If they depend on other random variables.
     """
-    for e in ancestors(variable.inputs, lambda x: x.inputs):
+    _parents_without_draws(variable)
+    return dict(zip(variable.parameters, evaluate(list(variable.inputs), {}, 1), strict=True))
+
+
+def _parents_without_draws(variable: RandomVariable) -> list[Expression]:
+    """Return what a variable depends on, and refuse random variables there."""
+    parents = ancestors(variable.inputs, lambda e: e.inputs)
+    for e in parents:
         if isinstance(e, RandomVariable):
             raise TypeError(
                 f"{variable.name!r} depends on the random variable {e.name!r}, so that this has no one value"
             )
-    return dict(zip(variable.parameters, evaluate(list(variable.inputs), {}, 1), strict=True))
+    return parents
 
 
 def log_prob(variable: RandomVariable, x: npt.ArrayLike) -> Float64:
@@ -136,12 +142,7 @@ def log_prob(variable: RandomVariable, x: npt.ArrayLike) -> Float64:
         )
     n = math.prod(array.shape[:lead])
     core = _core.Model()
-    parents = ancestors(variable.inputs, lambda e: e.inputs)
-    for e in parents:
-        if isinstance(e, RandomVariable):
-            raise TypeError(
-                f"{variable.name!r} depends on the random variable {e.name!r}, so that this has no one value"
-            )
+    parents = _parents_without_draws(variable)
     offsets, flat = pack([e for e in parents if isinstance(e, Parameter)])
     emitter = Emitter(core, offsets)
     value = core.input(variable.size)

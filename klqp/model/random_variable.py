@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from klqp import _core
 from klqp._seeds import Seed, as_key
 from klqp.model.expression import Constant, Expression, as_data, as_expression
 from klqp.model.supports import REAL, Support
@@ -17,7 +16,7 @@ from klqp.model.supports import REAL, Support
 if TYPE_CHECKING:
     from klqp.model.emitter import Emitter
 
-__all__ = ["Distribution", "RandomVariable"]
+__all__ = ["Distribution", "ElementwiseDistribution", "RandomVariable"]
 
 Float64 = npt.NDArray[np.float64]
 Shape = tuple[int, ...]
@@ -157,14 +156,31 @@ class Distribution(RandomVariable):
         if not isinstance(value, Expression):
             value = Constant(as_data(value, what))
         if isinstance(value, Constant) and not support.contains(value.value):
-            raise ValueError(f"{what} must be {support}, not {np.array2string(value.value, threshold=6)}")
+            raise ValueError(
+                f"{what} must be {support.words or support}, not {np.array2string(value.value, threshold=6)}"
+            )
         if value.ndim < support.event_ndim:
             raise ValueError(f"{what} must have at least {support.event_ndim} axes, not shape {value.shape}")
         return as_expression(value)
 
+    def check_drawn(self, key: str, values: Float64) -> None:
+        """Refuse values of a parameter, computed from drawn parents, that are outside its space.
+
+        Raises
+        ------
+        ValueError
+            If there are such values.
+        """
+        support = self.parameter_supports[key]
+        if not support.contains(values):
+            raise ValueError(
+                f"{key} of {type(self).__name__} {self.name!r} must be {support.words or support}, but what it "
+                f"depends on gave {np.array2string(values, threshold=6)}"
+            )
+
     # --- values ----------------------------------------------------------------------------------------------
     def sample(self, n: int | None = None, seed: Seed = None) -> Float64:
-        """Draw values; variables that the parameters depend on are drawn first.
+        r"""Draw values; variables that the parameters depend on are drawn first.
 
         Parameters
         ----------
@@ -174,7 +190,7 @@ class Distribution(RandomVariable):
 
         Returns
         -------
-        ndarray (n, \\*shape), or of the variable's shape
+        ndarray (n, \*shape), or of the variable's shape
         """
         from klqp.model.ancestral import sample
 
@@ -235,8 +251,8 @@ class Distribution(RandomVariable):
         with np.errstate(all="ignore"):
             return np.asarray(rule(**parameter_values(self)), np.float64)
 
-    def _sample(self, rng: np.random.Generator, shape: Shape, **parameters: Float64) -> Float64:
-        """Return draws of a shape, from parameters that broadcast to its batch part."""
+    # Draws of a shape, from parameters by name that broadcast to its batch part.
+    def _sample(self, *args: Any, **parameters: Any) -> Float64:
         raise TypeError(f"{type(self).__name__} has no sampler")
 
 

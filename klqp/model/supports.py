@@ -29,6 +29,10 @@ class Support:
         Name of the map from unconstrained coordinates; None for discrete spaces.
     lower, upper : tuple of float
         Bounds, one or one for each element; empty where there are none.
+    moving : bool
+        Whether the bounds depend on parameters or random variables: then there is no fixed transform.
+    words : str
+        How messages put it after "must be"; default `name`.
     """
 
     name: str
@@ -36,6 +40,8 @@ class Support:
     bijector: str | None = None
     lower: tuple[float, ...] = ()
     upper: tuple[float, ...] = ()
+    moving: bool = False
+    words: str = field(default="", compare=False, repr=False)
     check: Callable[[Float64], npt.NDArray[np.bool_]] | None = field(default=None, compare=False, repr=False)
 
     @property
@@ -46,14 +52,14 @@ class Support:
     def contains(self, x: npt.ArrayLike) -> bool:
         """Return whether all values of an array are in the space (boundaries included)."""
         array = np.asarray(x, np.float64)
-        if np.isnan(array).any():
+        if not np.isfinite(array).all():
             return False
-        if self.check is not None:
-            return bool(np.all(self.check(array)))
-        lower = np.asarray(self.lower) if self.lower else -np.inf
-        upper = np.asarray(self.upper) if self.upper else np.inf
-        flat = array.reshape(-1) if len(self.lower) > 1 or len(self.upper) > 1 else array
-        return bool(np.all((flat >= lower) & (flat <= upper)))
+        flat = array
+        if (n := max(len(self.lower), len(self.upper))) > 1:  # bounds of the elements, after axes of draws
+            flat = array.reshape(-1, n)
+        lower, upper = np.asarray(self.lower or -np.inf), np.asarray(self.upper or np.inf)
+        inside = np.all((flat >= lower) & (flat <= upper))
+        return bool(inside and (self.check is None or np.all(self.check(array))))
 
     def transform(self, shape: tuple[int, ...]) -> _core.Bijector:
         """Return the map from unconstrained coordinates for a variable of that shape.
@@ -61,7 +67,7 @@ class Support:
         Raises
         ------
         TypeError
-            If the space is discrete.
+            If the space is discrete, or its bounds are not constants.
         ValueError
             If the shape is not one of its events.
         """
@@ -72,6 +78,12 @@ class Support:
         """Return the name and the configuration of the core's bijector."""
         if self.bijector is None:
             raise TypeError(f"values that are {self.name} have no unconstrained coordinates")
+        if self.moving:
+            raise TypeError(
+                f"a support ({self}) whose bounds depend on parameters or random variables has no fixed transform to "
+                "unconstrained coordinates; give constant bounds, or write the variable as one on fixed bounds, "
+                "such as low + (high - low) * u"
+            )
         if len(shape) < self.event_ndim:
             raise ValueError(f"a {self.name} needs at least {self.event_ndim} axes, not shape {shape}")
         batch = shape[: len(shape) - self.event_ndim]
@@ -108,11 +120,13 @@ def _unit_diagonal(x: Float64) -> npt.NDArray[np.bool_]:
     return np.asarray((np.abs(np.diagonal(x, axis1=-2, axis2=-1) - 1.0) < 1e-8).all(-1))
 
 
-REAL = Support("real", 0, "identity", check=lambda x: np.asarray(np.isfinite(x)))
-REAL_VECTOR = Support("real", 1, "identity", check=lambda x: np.asarray(np.isfinite(x)))
-POSITIVE = Support("positive", 0, "positive", check=lambda x: np.asarray(x > 0))
-NONNEGATIVE = Support("nonnegative", 0, "positive", (0.0,))
-UNIT_INTERVAL = Support("unit_interval", 0, "unit_interval", (0.0,), (1.0,))
+REAL = Support("real", 0, "identity", words="real and finite")
+REAL_VECTOR = Support("real", 1, "identity", words="real and finite")
+POSITIVE = Support("positive", 0, "positive", words="positive and finite", check=lambda x: np.asarray(x > 0))
+NONNEGATIVE = Support("nonnegative", 0, "positive", words="at least 0 and finite", check=lambda x: np.asarray(x >= 0))
+UNIT_INTERVAL = Support(
+    "unit_interval", 0, "unit_interval", words="in [0, 1]", check=lambda x: np.asarray((x >= 0) & (x <= 1))
+)
 SIMPLEX = Support("simplex", 1, "simplex", check=_is_simplex)
 ORDERED = Support("ordered", 1, "ordered", check=lambda x: np.asarray((np.diff(x) > 0).all(-1)))
 POSITIVE_ORDERED = Support(
@@ -127,8 +141,8 @@ CHOLESKY_CORR = Support(
 )
 COVARIANCE = Support("covariance", 2, "covariance", check=_is_positive_definite)
 CORRELATION = Support("correlation", 2, "correlation", check=lambda x: _is_positive_definite(x) & _unit_diagonal(x))
-COUNT = Support("count", 0, None, check=lambda x: (x >= 0) & _is_integer(x))
-BINARY = Support("binary", 0, None, check=lambda x: np.asarray((x == 0) | (x == 1)))
+COUNT = Support("count", 0, None, words="integers of at least 0", check=lambda x: (x >= 0) & _is_integer(x))
+BINARY = Support("binary", 0, None, words="0 or 1", check=lambda x: np.asarray((x == 0) | (x == 1)))
 INTEGER = Support("integer", 0, None, check=_is_integer)
 ONE_HOT = Support("one_hot", 1, None, check=lambda x: np.asarray(((x == 0) | (x == 1)).all(-1) & (x.sum(-1) == 1)))
 
@@ -139,6 +153,11 @@ def interval(lower: npt.ArrayLike, upper: npt.ArrayLike) -> Support:
     return Support("interval", 0, "interval", low, high)
 
 
+def integers_to(upper: npt.ArrayLike) -> Support:
+    """Return the space of the integers from 0 to a bound."""
+    return Support("count", 0, None, (0.0,), _bounds(upper), words="integers from 0 to a bound", check=_is_integer)
+
+
 def lower_bounded(bound: npt.ArrayLike) -> Support:
     """Return the space of numbers above a bound."""
     return Support("lower", 0, "lower", _bounds(bound))
@@ -147,6 +166,11 @@ def lower_bounded(bound: npt.ArrayLike) -> Support:
 def upper_bounded(bound: npt.ArrayLike) -> Support:
     """Return the space of numbers below a bound."""
     return Support("upper", 0, "upper", (), _bounds(bound))
+
+
+# Bounds that are not known before the variable is drawn.
+MOVING_INTERVAL = Support("interval", 0, "interval", moving=True)
+MOVING_LOWER = Support("lower", 0, "lower", moving=True)
 
 
 def _bounds(value: npt.ArrayLike) -> tuple[float, ...]:

@@ -1,0 +1,198 @@
+"""Distributions of real numbers by location and scale: Laplace, Cauchy, logistic, Student's t and Gumbel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from klqp.model.random_variable import ElementwiseDistribution, Shape
+from klqp.model.supports import POSITIVE, REAL, Support
+
+__all__ = ["Cauchy", "Gumbel", "Laplace", "Logistic", "StudentT"]
+
+Float64 = npt.NDArray[np.float64]
+
+
+class _LocationScale(ElementwiseDistribution):
+    """Real numbers with the parameters loc and scale alone."""
+
+    parameter_supports: ClassVar[Mapping[str, Support]] = {"loc": REAL, "scale": POSITIVE}
+
+    def __init__(
+        self, loc: Any = 0.0, scale: Any = 1.0, *, shape: int | Shape | None = None, name: str | None = None
+    ) -> None:
+        super().__init__({"loc": loc, "scale": scale}, shape=shape, name=name, support=REAL)
+
+
+class Laplace(_LocationScale):
+    """Independent Laplace (double exponential) variables.
+
+    log p(x) = -abs(x - loc) / scale - log(2 scale), for real x.
+
+    Parameters
+    ----------
+    loc : array_like or expression, default 0
+        Means.
+    scale : array_like or expression, default 1
+        Mean absolute deviations, positive.
+    shape : int or tuple of int, optional
+        Shape of the variable; default: that of the parameters, broadcast.
+    name : str, optional
+    """
+
+    kernel = "laplace"
+
+    def _sample(self, rng: np.random.Generator, shape: Shape, *, loc: Float64, scale: Float64) -> Float64:
+        return loc + scale * rng.laplace(size=shape)
+
+    def _mean(self, loc: Float64, scale: Float64) -> Any:
+        return loc
+
+    def _variance(self, loc: Float64, scale: Float64) -> Any:
+        return 2 * scale**2
+
+    def _entropy(self, loc: Float64, scale: Float64) -> Any:
+        return np.log(scale) + (1 + np.log(2))
+
+
+class Cauchy(_LocationScale):
+    """Independent Cauchy variables; they have no mean and no variance.
+
+    log p(x) = -log(1 + ((x - loc) / scale)**2) - log(pi scale), for real x.
+
+    Parameters
+    ----------
+    loc : array_like or expression, default 0
+        Medians.
+    scale : array_like or expression, default 1
+        Half widths at half maximum, positive.
+    shape : int or tuple of int, optional
+        Shape of the variable; default: that of the parameters, broadcast.
+    name : str, optional
+    """
+
+    kernel = "cauchy"
+
+    def _sample(self, rng: np.random.Generator, shape: Shape, *, loc: Float64, scale: Float64) -> Float64:
+        return loc + scale * rng.standard_cauchy(shape)
+
+    def _mean(self, loc: Float64, scale: Float64) -> Any:
+        return np.nan
+
+    def _variance(self, loc: Float64, scale: Float64) -> Any:
+        return np.nan
+
+    def _entropy(self, loc: Float64, scale: Float64) -> Any:
+        return np.log(scale) + np.log(4 * np.pi)
+
+
+class Logistic(_LocationScale):
+    """Independent logistic variables.
+
+    log p(x) = -z - 2 log(1 + exp(-z)) - log(scale) with z = (x - loc) / scale, for real x.
+
+    Parameters
+    ----------
+    loc : array_like or expression, default 0
+        Means.
+    scale : array_like or expression, default 1
+        Positive; standard deviations are ``pi scale / sqrt(3)``.
+    shape : int or tuple of int, optional
+        Shape of the variable; default: that of the parameters, broadcast.
+    name : str, optional
+    """
+
+    kernel = "logistic"
+
+    def _sample(self, rng: np.random.Generator, shape: Shape, *, loc: Float64, scale: Float64) -> Float64:
+        return loc + scale * rng.logistic(size=shape)
+
+    def _mean(self, loc: Float64, scale: Float64) -> Any:
+        return loc
+
+    def _variance(self, loc: Float64, scale: Float64) -> Any:
+        return np.pi**2 / 3 * scale**2
+
+    def _entropy(self, loc: Float64, scale: Float64) -> Any:
+        return np.log(scale) + 2
+
+
+class Gumbel(_LocationScale):
+    """Independent Gumbel variables: limits of the largest of many.
+
+    log p(x) = -z - exp(-z) - log(scale) with z = (x - loc) / scale, for real x.
+
+    Parameters
+    ----------
+    loc : array_like or expression, default 0
+        Modes.
+    scale : array_like or expression, default 1
+        Positive; standard deviations are ``pi scale / sqrt(6)``.
+    shape : int or tuple of int, optional
+        Shape of the variable; default: that of the parameters, broadcast.
+    name : str, optional
+    """
+
+    kernel = "gumbel"
+
+    def _sample(self, rng: np.random.Generator, shape: Shape, *, loc: Float64, scale: Float64) -> Float64:
+        return loc + scale * rng.gumbel(size=shape)
+
+    def _mean(self, loc: Float64, scale: Float64) -> Any:
+        return loc + np.euler_gamma * scale
+
+    def _variance(self, loc: Float64, scale: Float64) -> Any:
+        return np.pi**2 / 6 * scale**2
+
+    def _entropy(self, loc: Float64, scale: Float64) -> Any:
+        return np.log(scale) + (1 + np.euler_gamma)
+
+
+class StudentT(ElementwiseDistribution):
+    """Independent variables of Student's t distribution.
+
+    p(x) is proportional to (1 + ((x - loc) / scale)**2 / df)**(-(df + 1) / 2), for real x.
+
+    Parameters
+    ----------
+    df : array_like or expression
+        Degrees of freedom, positive. There is a mean if df > 1, and a finite variance if df > 2.
+    loc : array_like or expression, default 0
+        Medians.
+    scale : array_like or expression, default 1
+        Positive; not the standard deviations, which are ``scale * sqrt(df / (df - 2))``.
+    shape : int or tuple of int, optional
+        Shape of the variable; default: that of the parameters, broadcast.
+    name : str, optional
+    """
+
+    parameter_supports: ClassVar[Mapping[str, Support]] = {"df": POSITIVE, "loc": REAL, "scale": POSITIVE}
+    kernel = "student_t"
+
+    def __init__(
+        self,
+        df: Any,
+        loc: Any = 0.0,
+        scale: Any = 1.0,
+        *,
+        shape: int | Shape | None = None,
+        name: str | None = None,
+    ) -> None:
+        super().__init__({"df": df, "loc": loc, "scale": scale}, shape=shape, name=name, support=REAL)
+
+    def _sample(self, rng: np.random.Generator, shape: Shape, *, df: Float64, loc: Float64, scale: Float64) -> Float64:
+        return loc + scale * rng.standard_t(df, shape)
+
+    def _mean(self, df: Float64, loc: Float64, scale: Float64) -> Any:
+        return np.where(df > 1, loc, np.nan)
+
+    def _variance(self, df: Float64, loc: Float64, scale: Float64) -> Any:
+        return np.where(df > 2, scale**2 * df / (df - 2), np.where(df > 1, np.inf, np.nan))
+
+    def _entropy(self, df: Float64, loc: Float64, scale: Float64) -> Any:
+        from klqp.model.distributions.formulas import student_t_entropy
+
+        return student_t_entropy(df) + np.log(scale)
