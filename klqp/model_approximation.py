@@ -20,7 +20,6 @@ from klqp.approximation import (
 from klqp.inference.compiled import CompiledModel, Plan, is_structured, n_unconstrained
 from klqp.inference.latents import Factor
 from klqp.inference.problem import Problem
-from klqp.model.ancestral import evaluate, pack
 from klqp.model.distributions.normal import Normal
 from klqp.model.emitter import Emitter, ancestors
 from klqp.model.expression import Expression
@@ -50,7 +49,7 @@ class ModelApproximation(Approximation):
 
     def _compile(self) -> None:
         # Score-function plans ask no gradients of the user's functions.
-        plan = Plan({f: "closed_form" for f in self._problem.factors}, score=True, scale=self._plan.scale)
+        plan = Plan(dict.fromkeys(self._problem.factors, "closed_form"), score=True, scale=self._plan.scale)
         self._compiled = CompiledModel(self._problem, plan)
         self._compiled.feed(self._feeds)
         self._factor = {z: f for f in self._problem.factors for z in f.latents}

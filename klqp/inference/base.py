@@ -382,7 +382,7 @@ class VariationalInference(Inference):
         flat, problem = self._problem.flat, self._problem
         if flat is not None and not settings.scale and not settings.kl_scaling and not self._demand.by_formula:
             family = problem.factors[0].family
-            assert family is not None  # noqa: S101 - what `flat` says
+            assert family is not None
             return Engine(flat, family, settings, self._demand, **known)
         apart = set(problem.latents) if self._demand.by_formula else {*settings.kl_scaling, *settings.scale}
         problem = with_own_normals(problem, apart, settings, self._own_normals)
@@ -392,7 +392,8 @@ class VariationalInference(Inference):
         if isinstance(engine, ModelEngine):
             return ModelApproximation(engine.problem, engine.plan, engine.run.solution, engine.feeds)
         flat, family = self._problem.flat, self._problem.factors[0].family
-        assert flat is not None and family is not None  # noqa: S101 - else it were a ModelEngine
+        assert flat is not None
+        assert family is not None
         return FlatApproximation(flat, family, engine.run.solution, engine.settings.dtype)
 
     def _chunk(self) -> int:

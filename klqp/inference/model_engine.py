@@ -13,7 +13,7 @@ import numpy.typing as npt
 from klqp import _core
 from klqp._sobol import make_noise
 from klqp.inference.compiled import CompiledModel, Plan, is_amortised, is_structured, n_unconstrained
-from klqp.inference.estimator import Demand, EstimatorChoice, choose_estimator
+from klqp.inference.estimator import Demand, choose_estimator
 from klqp.inference.latents import Factor
 from klqp.inference.problem import Problem
 from klqp.inference.settings import Settings

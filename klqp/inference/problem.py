@@ -106,7 +106,7 @@ class Problem:
         for key in self.observed:
             if not varies[key] and key not in used:
                 raise ValueError(
-                    f"data has the key {key.name!r}, but it depends on no latent variable or parameter of this inference"
+                    f"data has the key {key.name!r}, which depends on no latent variable or parameter of this inference"
                 )
         if not self.observed:
             return
@@ -142,7 +142,7 @@ def read_factors(factors: tuple[Factor, ...], auto_transform: bool = True) -> No
                 z.space.bijector_args(z.shape)  # refuses spaces without a transform
                 if not auto_transform and z.space.bijector != "identity":
                     raise TypeError(
-                        f"{z.name!r} lives on {z.support} and q on the reals; auto_transform=False forbids the transform"
+                        f"{z.name!r} is {z.support} and q real; auto_transform=False forbids the transform"
                     )
         if isinstance(factor.q, RandomVariable):
             _check_q(factor.latents[0], factor.q, auto_transform)
