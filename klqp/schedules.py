@@ -34,22 +34,27 @@ class Constant:
 
 @dataclass(frozen=True)
 class Exponential:
-    """Geometric decay from 1 to `final` over the run.
+    """Factor 1 for a share of the run, then geometric decay to `final`.
 
     Parameters
     ----------
     final : float, default 0.001
         The factor that the decay ends in, at step `n_iter`; in (0, 1].
+    hold : float, default 0.5
+        Share of the run before the decay begins, in [0, 1): without it a short run could not go far from its start.
     """
 
     final: float = 0.001
+    hold: float = 0.5
 
     def __post_init__(self) -> None:
         _check_final(self.final)
+        if not 0 <= self.hold < 1:
+            raise ValueError(f"hold must be in [0, 1), not {self.hold}")
 
     def __call__(self, step: npt.NDArray[np.int64], n_iter: int) -> npt.NDArray[np.float64]:
         """Return the factors at `step`."""
-        return self.final ** (step / n_iter)
+        return self.final ** np.maximum(0.0, (step / n_iter - self.hold) / (1 - self.hold))
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ TermKind parse_term_kind(const std::string& name) {
   if (name == "likelihood") return TermKind::likelihood;
   if (name == "prior") return TermKind::prior;
   if (name == "log_q") return TermKind::log_q;
+  if (name == "score") return TermKind::score;
   if (name == "entropy") return TermKind::entropy;
   if (name == "kl") return TermKind::kl;
   if (name == "penalty") return TermKind::penalty;
@@ -36,14 +37,19 @@ SweepPlan ModelObjective::plan_for(const Choose& choose) const {
 }
 
 ModelObjective::ModelObjective(std::shared_ptr<Model> model, ModelOptions options, const Noise& draws, Index n_params)
-    : model_(std::move(model)), options_(options), n_params_(n_params), n_draws_(draws.n_draws()) {
-  if (options.score && !model_->factors.empty()) require_baseline(draws);
+    : model_(std::move(model)), options_(std::move(options)), n_params_(n_params), n_draws_(draws.n_draws()) {
+  if (options_.score && options_.bound) throw ConfigError("another objective than the ELBO needs pathwise gradients");
+  if (options_.score && !model_->factors.empty()) require_baseline(draws);
+  if (options_.bound) {
+    bound_weights_.assign(static_cast<std::size_t>(n_draws_), 0.0);
+    log_ratio_.reserve(static_cast<std::size_t>(n_draws_));
+  }
   model_->program.allocate(n_draws_);
   const auto entropy_of = [&](const Term& term) {
     return model_->factors[static_cast<std::size_t>(term.factor)].entropy;
   };
   for (const Factor& factor : model_->factors) {
-    any_adaptive_ |= !options.score && !factor.by_formula && factor.entropy == Entropy::adaptive;
+    any_adaptive_ |= !options_.bound && !options_.score && !factor.by_formula && factor.entropy == Entropy::adaptive;
   }
   base_plan_ = plan_for([&](const Term& term) { return weight_of(term) != 0.0; });
   if (any_adaptive_) {
@@ -56,10 +62,10 @@ ModelObjective::ModelObjective(std::shared_ptr<Model> model, ModelOptions option
       values->assign(static_cast<std::size_t>(n_params), 0.0);
     }
   }
-  if (options.score) {
+  if (options_.score) {
     for (int f = 0; f < static_cast<int>(model_->factors.size()); ++f) {
       score_plans_.push_back(
-          plan_for([&](const Term& term) { return term.kind == TermKind::log_q && term.factor == f; }));
+          plan_for([&](const Term& term) { return term.kind == TermKind::score && term.factor == f; }));
     }
   }
   const auto n = static_cast<std::size_t>(n_draws_);
@@ -67,22 +73,32 @@ ModelObjective::ModelObjective(std::shared_ptr<Model> model, ModelOptions option
   std::size_t width = 0;
   for (const Factor& factor : model_->factors) width += static_cast<std::size_t>(factor.draw->size);
   cotangents_.assign(n * std::max<std::size_t>(1, width), 0.0);
-  if (options.score && options.baseline == Baseline::optimal)
+  if (options_.score && options_.baseline == Baseline::optimal)
     scores_.assign(n * static_cast<std::size_t>(n_params), 0.0);
 }
 
 // With what factor a term is seeded in the first sweep: model terms always, entropies where they stand for the
-// gradient of the entropy, log q where the landing is stuck.
+// gradient of the entropy, log q where the landing is stuck, and with a bound.
 double ModelObjective::weight_of(const Term& term) const {
   if (term.factor < 0) return sign_of(term.kind);
   const Factor& factor = model_->factors[static_cast<std::size_t>(term.factor)];
-  if (factor.by_formula) return 0.0;
+  if (term.kind == TermKind::score || factor.by_formula) return 0.0;
+  if (options_.bound) return term.kind == TermKind::log_q ? -1.0 : 0.0;
   const Entropy entropy = factor.entropy;
   if (term.kind == TermKind::entropy) {
     const bool instead_of_log_q = !options_.score && entropy == Entropy::monte_carlo;
     return entropy == Entropy::closed_form || instead_of_log_q ? 1.0 : 0.0;
   }
   return !options_.score && entropy == Entropy::sticking ? -1.0 : 0.0;
+}
+
+// Whether a term is a part of the ELBO's value: of a factor either its entropy by formula or log q.
+bool ModelObjective::is_part(const Term& term) const {
+  if (term.factor < 0) return true;
+  const Factor& factor = model_->factors[static_cast<std::size_t>(term.factor)];
+  if (term.kind == TermKind::score || factor.by_formula) return false;
+  const bool formula = factor.entropy == Entropy::closed_form && !options_.bound;
+  return (term.kind == TermKind::entropy) == formula;
 }
 
 Evaluation ModelObjective::evaluate(ConstSpan params, ConstMatrix noise, Team& team) {
@@ -107,7 +123,20 @@ void ModelObjective::seed(const Term& term, double factor) noexcept {
   for (Index s = 0; s < n_draws_; ++s) *slot.adjoint_at(s) += factor * weights_[s];
 }
 
-void ModelObjective::sweep(const SweepPlan& plan, Span, Sweep how) { Program::backward(plan, how); }
+// Gives the accepted draws the weights of another objective than their mean; returns the loss.
+double ModelObjective::apply_bound() {
+  std::vector<double>& accepted = log_ratio_;
+  accepted.clear();
+  for (Index s = 0; s < n_draws_; ++s) {
+    if (weights_[s] > 0.0) accepted.push_back(log_p_[s] - log_q_[s]);
+  }
+  std::vector<double>& weights = f_;
+  const double loss = options_.bound(accepted, {weights.data(), accepted.size()});
+  std::size_t next = 0;
+  for (Index s = 0; s < n_draws_; ++s) bound_weights_[s] = weights_[s] > 0.0 ? weights[next++] : 0.0;
+  weights_ = bound_weights_;
+  return loss;
+}
 
 Estimate ModelObjective::add_gradient(ConstSpan weights, const Noise& draws, Span grad, Team& team) {
   weights_ = weights;
@@ -119,6 +148,13 @@ Estimate ModelObjective::add_gradient(ConstSpan weights, const Noise& draws, Spa
     } else {
       ranges_.push_back({s, s + 1});
     }
+  }
+  if (options_.bound) {
+    const Estimate parts = estimate(draws);
+    Estimate out = parts;
+    out.elbo = -apply_bound();
+    add_pathwise(grad, team);
+    return out;
   }
   add_pathwise(any_adaptive_ ? Span{adaptive_.cfe} : grad, team);
   if (any_adaptive_) add_adaptive(grad, team);
@@ -134,7 +170,7 @@ void ModelObjective::add_pathwise(Span grad, Team& team) {
     const double factor = weight_of(term);
     if (factor != 0.0 && term.slot->active) seed(term, factor);
   }
-  Program::backward(base_plan_, {ranges_, team, !options_.score, true, false});
+  Program::backward(base_plan_, {ranges_, team, !options_.score, true, static_cast<bool>(options_.bound)});
 }
 
 // cfe + c x with cfe = energy + entropy and x = path - entropy, see core/estimator/adaptive.hpp.
@@ -177,13 +213,8 @@ void ModelObjective::weigh_scores(int factor, const Noise& draws) {
   for (const Term& term : model_->terms) {
     if (!term.slot->per_draw) continue;
     if (options_.markov_blankets && !term.depends[index]) continue;
-    double sign = sign_of(term.kind);
-    if (term.factor >= 0) {
-      const Factor& owner = model_->factors[static_cast<std::size_t>(term.factor)];
-      const bool formula = owner.entropy == Entropy::closed_form;
-      if (owner.by_formula || (term.kind == TermKind::entropy) != formula) sign = 0.0;
-    }
-    if (sign == 0.0) continue;
+    if (!is_part(term)) continue;
+    const double sign = sign_of(term.kind);
     for (Index s = 0; s < n_draws_; ++s) {
       if (weights_[s] > 0.0) f_[s] += sign * *term.slot->at(s);
     }
@@ -207,7 +238,7 @@ void ModelObjective::add_score(const Noise& draws, Span grad, Team& team) {
     }
     model_->program.begin_sweep(score_plans_[f], grad);
     for (const Term& term : model_->terms) {
-      if (term.kind != TermKind::log_q || term.factor != factor || !term.slot->active) continue;
+      if (term.kind != TermKind::score || term.factor != factor || !term.slot->active) continue;
       for (Index s = 0; s < n_draws_; ++s) *term.slot->adjoint_at(s) += score_weights_[s];
     }
     Program::backward(score_plans_[f], {ranges_, team, false, false, true});
@@ -225,7 +256,7 @@ void ModelObjective::optimal_scores(int factor, const Noise& draws, Span grad, T
     one[0] = {s, s + 1};
     model_->program.begin_sweep(score_plans_[index], {scores_.data() + s * n, grad.size()});
     for (const Term& term : model_->terms) {
-      if (term.kind == TermKind::log_q && term.factor == factor && term.slot->active) *term.slot->adjoint_at(s) = 1.0;
+      if (term.kind == TermKind::score && term.factor == factor && term.slot->active) *term.slot->adjoint_at(s) = 1.0;
     }
     Program::backward(score_plans_[index], {one, team, false, false, true});
   }
@@ -251,12 +282,8 @@ Estimate ModelObjective::estimate(const Noise& draws) const {
   };
   std::vector<std::pair<const Slot*, double>> parts;  // of the value, with their signs
   for (const Term& term : model_->terms) {
-    double sign = sign_of(term.kind);
-    if (term.factor >= 0) {
-      const Factor& factor = model_->factors[static_cast<std::size_t>(term.factor)];
-      const bool formula = factor.entropy == Entropy::closed_form;
-      if (factor.by_formula || (term.kind == TermKind::entropy) != formula) continue;
-    }
+    if (!is_part(term)) continue;
+    const double sign = sign_of(term.kind);
     parts.emplace_back(term.slot, sign);
     const double mean = mean_of(term);
     if (term.kind == TermKind::likelihood) out.log_lik += mean;

@@ -7,6 +7,7 @@
 // differently seeded terms.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -19,7 +20,8 @@
 
 namespace klqp {
 
-enum class TermKind { likelihood, prior, log_q, entropy, kl, penalty };
+// `score` is log q without a scale: what score functions are the gradient of. It is no part of the ELBO.
+enum class TermKind { likelihood, prior, log_q, score, entropy, kl, penalty };
 TermKind parse_term_kind(const std::string& name);
 
 // One number for each draw, or one shared by all.
@@ -27,7 +29,7 @@ struct Term {
   std::string name;  // of the random variable
   TermKind kind = TermKind::likelihood;
   Slot* slot = nullptr;
-  int factor = -1;            // of q, for log_q and entropy
+  int factor = -1;            // of q, for log_q, score and entropy
   std::vector<bool> depends;  // on the draws of which factors
 };
 
@@ -40,10 +42,14 @@ struct Factor {
   bool by_formula = false;       // its divergence from the prior is a kl term: no log q in the objective
 };
 
+// Another objective than the ELBO: from log p - log q (S) to a loss and minus its derivatives (S), the draws' weights.
+using Bound = std::function<double(ConstSpan log_ratio, Span weights)>;
+
 struct ModelOptions {
   bool score = false;  // score-function gradients; pathwise ones otherwise
   Baseline baseline = Baseline::mean;
   bool markov_blankets = false;  // score: a factor's weight has only the terms that depend on its draws
+  Bound bound;                   // with pathwise gradients only; empty for the ELBO. It may need the interpreter
 };
 
 // The program, its terms and factors, built by the caller.
@@ -60,7 +66,7 @@ class ModelObjective final : public Objective {
 
   Index n_params() const override { return n_params_; }
   Index noise_dim() const override { return std::max<Index>(1, model_->program.noise_dim()); }
-  bool native() const override { return model_->program.native(); }
+  bool native() const override { return model_->program.native() && !options_.bound; }
   Index work_per_step() const override { return model_->program.work_per_step(); }
 
   Evaluation evaluate(ConstSpan params, ConstMatrix noise, Team& team) override;
@@ -93,7 +99,8 @@ class ModelObjective final : public Objective {
 
   double weight_of(const Term& term) const;
   void seed(const Term& term, double factor) noexcept;
-  void sweep(const SweepPlan& plan, Span grad, Sweep how);
+  bool is_part(const Term& term) const;
+  double apply_bound();
   void add_pathwise(Span grad, Team& team);
   void add_score(const Noise& draws, Span grad, Team& team);
   void add_adaptive(Span grad, Team& team);
@@ -112,8 +119,9 @@ class ModelObjective final : public Objective {
   std::vector<SweepPlan> score_plans_;  // one for each factor
   Adaptive adaptive_;
 
-  ConstSpan weights_;              // of the step at hand
-  std::vector<DrawRange> ranges_;  // accepted draws
+  ConstSpan weights_;                              // of the step at hand
+  std::vector<DrawRange> ranges_;                  // accepted draws
+  std::vector<double> bound_weights_, log_ratio_;  // (S), with a bound
   std::vector<double> log_p_, log_q_, f_, score_weights_, cotangents_;
   std::vector<double> scores_;  // (S, P), optimal baseline only
   LeaveOneOut others_;

@@ -63,8 +63,8 @@ class ModelBuilder {
     });
   }
 
-  // Returns the numbers of the draw, its log density, and its entropy.
-  std::tuple<Id, Id, Id> family(const klqp::FamilySpec& spec, Id params, Id noise, double factor) {
+  // Returns the numbers of the draw, of its log density and its entropy times `factor`, and of its log density alone.
+  std::tuple<Id, Id, Id, Id> family(const klqp::FamilySpec& spec, Id params, Id noise, double factor) {
     auto member = spec.make();
     const Index dim = member->dim();
     auto draw = std::unique_ptr<klqp::FamilyDraw>();
@@ -74,13 +74,16 @@ class ModelBuilder {
     program().add_node(std::move(draw));
     const Id u = keep(out);
     draws_[u] = &made;
-    const Id log_q = add({u, params}, 1, [&](std::vector<Slot*> in, Slot* to) {
-      return std::make_unique<klqp::FamilyLogDensity>(made, factor, std::move(in), to);
-    });
+    const auto log_density = [&](double by) {
+      return add({u, params}, 1, [&](std::vector<Slot*> in, Slot* to) {
+        return std::make_unique<klqp::FamilyLogDensity>(made, by, std::move(in), to);
+      });
+    };
+    const Id log_q = log_density(factor);
     const Id entropy = add({params}, 1, [&](std::vector<Slot*> in, Slot* to) {
       return std::make_unique<klqp::FamilyEntropy>(made, factor, std::move(in), to);
     });
-    return {u, log_q, entropy};
+    return {u, log_q, entropy, factor == 1.0 ? log_q : log_density(1.0)};
   }
 
   // Returns the numbers of the values and of the log-Jacobians.
@@ -206,13 +209,32 @@ class ModelBuilder {
   std::map<Id, klqp::FamilyDraw*> draws_;
 };
 
+// A Python objective: objective(log_ratio (S,)) -> (loss, derivatives (S,)). Keeps it alive, and frees it with the GIL.
+klqp::Bound make_bound(const py::object& objective) {
+  if (objective.is_none()) return {};
+  const std::shared_ptr<py::object> kept(new py::object(objective), [](py::object* object) {
+    py::gil_scoped_acquire gil;
+    delete object;
+  });
+  return [kept](klqp::ConstSpan log_ratio, klqp::Span weights) {
+    py::gil_scoped_acquire gil;
+    const Array given(static_cast<py::ssize_t>(log_ratio.size()), log_ratio.data());
+    const auto result = (*kept)(given).cast<std::pair<double, Array>>();
+    const klqp::ConstSpan slope =
+        klqp::view_vector(result.second, static_cast<Index>(weights.size()), "the objective's derivatives");
+    std::transform(slope.begin(), slope.end(), weights.begin(), [](double x) { return -x; });
+    return result.first;
+  };
+}
+
 std::unique_ptr<klqp::Run> make_model_run(const ModelBuilder& builder, bool score, const std::string& baseline,
                                           bool markov_blankets, const klqp::Noise& noise,
                                           const klqp::OptimizerSpec& optimizer, const klqp::RunConfig& config,
-                                          const Array& params) {
+                                          const Array& params, const py::object& objective) {
   klqp::RunParts parts;
   parts.objective = std::make_unique<klqp::ModelObjective>(
-      builder.model(), klqp::ModelOptions{score, klqp::parse_baseline(baseline), markov_blankets}, noise,
+      builder.model(),
+      klqp::ModelOptions{score, klqp::parse_baseline(baseline), markov_blankets, make_bound(objective)}, noise,
       static_cast<Index>(params.size()));
   parts.noise = std::make_unique<klqp::Noise>(noise);
   parts.optimizer = optimizer.make();
@@ -255,6 +277,7 @@ void bind_model(py::module_& module) {
       .def_property_readonly("noise_dim", &Builder::noise_dim)
       .def_property_readonly("native", &Builder::native);
   module.def("model_run", &make_model_run, py::arg("model"), py::arg("score"), py::arg("baseline"),
-             py::arg("markov_blankets"), py::arg("noise"), py::arg("optimizer"), py::arg("config"), py::arg("params"));
+             py::arg("markov_blankets"), py::arg("noise"), py::arg("optimizer"), py::arg("config"), py::arg("params"),
+             py::arg("objective") = py::none());
   module.attr("NODES") = klqp::node_names();
 }

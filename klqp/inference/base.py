@@ -118,6 +118,26 @@ class VariationalInference(Inference):
         self._log: TensorBoardLog | None = None
         self.stop_reason: str | None = None
 
+    def objective(self, log_ratio: Float64) -> tuple[float, Float64]:
+        """Return the loss of a step and its derivatives; override it for another objective than the ELBO.
+
+        Parameters
+        ----------
+        log_ratio : ndarray (S,)
+            log p(x, z_s) - log q(z_s) of the step's draws.
+
+        Returns
+        -------
+        loss : float
+        derivatives : ndarray (S,)
+            Of the loss in each log ratio; gradients then flow through the draws and through log q.
+        """
+        return -float(log_ratio.mean()), np.full(log_ratio.shape, -1.0 / log_ratio.size)
+
+    @property
+    def _own_objective(self) -> bool:
+        return type(self).objective is not VariationalInference.objective
+
     # --- the steps -------------------------------------------------------------------------------------------
     def initialize(self, **options: Unpack[RunOptions]) -> None:
         """Prepare a run from its start; takes the keywords of `run`.
@@ -380,13 +400,20 @@ class VariationalInference(Inference):
 
     def _make_engine(self, settings: Settings, **known: Any) -> Engine | ModelEngine:
         flat, problem = self._problem.flat, self._problem
-        if flat is not None and not settings.scale and not settings.kl_scaling and not self._demand.by_formula:
+        if (
+            flat is not None
+            and not self._own_objective
+            and not settings.scale
+            and not settings.kl_scaling
+            and not self._demand.by_formula
+        ):
             family = problem.factors[0].family
             assert family is not None
             return Engine(flat, family, settings, self._demand, **known)
         apart = set(problem.latents) if self._demand.by_formula else {*settings.kl_scaling, *settings.scale}
         problem = with_own_normals(problem, apart, settings, self._own_normals)
-        return ModelEngine(problem, settings, self._demand, self._feeds)
+        objective = self.objective if self._own_objective else None
+        return ModelEngine(problem, settings, self._demand, self._feeds, objective)
 
     def _approximation(self, engine: Engine | ModelEngine) -> Approximation:
         if isinstance(engine, ModelEngine):

@@ -231,7 +231,7 @@ class CompiledModel:
         spec, offset = self.layout.families[factor]
         params = self.core.parameter(offset, spec.n_params)
         uniform = self._uniform_scale(factor)
-        u, log_q, entropy = self.core.family(spec, params, self._new_noise(spec.noise_dim), uniform)
+        u, log_q, entropy, score = self.core.family(spec, params, self._new_noise(spec.noise_dim), uniform)
         begin = 0
         for z in factor.latents:
             n = n_unconstrained(z)
@@ -246,6 +246,7 @@ class CompiledModel:
         self.core.factor(factor.name, self.plan.entropies[factor], u, offset, False)
         self.log_q.append(log_q)
         self.core.term("log_q", factor.name, log_q, index, depends)
+        self.core.term("score", factor.name, score, index, depends)
         self.core.term("entropy", factor.name, entropy, index, self._no_factor)
 
     def _uniform_scale(self, factor: Factor) -> float:
@@ -299,6 +300,9 @@ class CompiledModel:
             log_q = q.emit_log_prob(self._emitter, draw, args, scale=scale, log_q=True)  # type: ignore[union-attr]
         self.log_q.append(log_q)
         self.core.term("log_q", factor.name, log_q, index, depends)
+        if self.plan.score:
+            unscaled = log_q if scale is None else q.emit_log_prob(self._emitter, draw, args, log_q=True)  # type: ignore[union-attr]
+            self.core.term("score", factor.name, unscaled, index, depends)
         if hasattr(q, "emit_entropy"):
             entropy = q.emit_entropy(self._emitter, args, scale)
             self.core.term("entropy", factor.name, entropy, index, self._depends(q.inputs))  # type: ignore
@@ -321,10 +325,10 @@ class CompiledModel:
             - 0.5
         )
         each = nodes.broadcast_to(each, z.shape)
-        factors = [self.plan.by_formula[z], self.plan.scale.get(z, np.ones(()))]
+        factors: list[Any] = [self.plan.by_formula[z], self.plan.scale.get(z, np.ones(()))]
         for given in factors:
             if isinstance(given, Placeholder) or not np.all(given == 1.0):
-                each = each * (given if isinstance(given, Placeholder) else np.broadcast_to(given, z.shape))
+                each = each * (given if isinstance(given, Placeholder) or given.size == 1 else given.reshape(z.shape))
         return nodes.sum(each)
 
     # --- the model ---------------------------------------------------------------------------------------------

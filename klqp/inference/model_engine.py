@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,8 @@ class ModelEngine:
         What a named class forces.
     feeds : dict
         Data of placeholders.
+    objective : callable, optional
+        Another objective than the ELBO, see `VariationalInference.objective`.
     """
 
     gives_gradient = True
@@ -47,8 +49,10 @@ class ModelEngine:
         settings: Settings,
         demand: Demand,
         feeds: Mapping[Placeholder, Float64],
+        objective: Callable[[Float64], tuple[float, Float64]] | None = None,
     ) -> None:
         self.problem, self.settings = problem, settings
+        self._objective = objective
         self.choice = choose_estimator(settings, demand, gives_gradient=True, has_latents=bool(problem.factors))
         self.plan = self._make_plan(demand)
         self.compiled = CompiledModel(problem, self.plan)
@@ -157,6 +161,8 @@ class ModelEngine:
         return list(self.settings.kl_scaling)
 
     def _entropy(self, factor: Factor) -> str:
+        if self._objective is not None:
+            return "monte_carlo"
         asked = self.choice.entropy
         if self.settings.entropy != "auto" or self.choice.forced_entropy or self.choice.gradient == "score":
             if asked == "adaptive" and is_structured(factor, self.problem):
@@ -197,6 +203,7 @@ class ModelEngine:
             rule.spec(),
             config,
             self._start,
+            self._objective,
         )
 
     def _try_callbacks(self) -> None:

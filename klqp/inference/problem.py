@@ -141,9 +141,7 @@ def read_factors(factors: tuple[Factor, ...], auto_transform: bool = True) -> No
             if factor.family is not None:
                 z.space.bijector_args(z.shape)  # refuses spaces without a transform
                 if not auto_transform and z.space.bijector != "identity":
-                    raise TypeError(
-                        f"{z.name!r} is {z.support} and q real; auto_transform=False forbids the transform"
-                    )
+                    raise TypeError(f"{z.name!r} is {z.support} and q real; auto_transform=False forbids the transform")
         if isinstance(factor.q, RandomVariable):
             _check_q(factor.latents[0], factor.q, auto_transform)
 

@@ -233,12 +233,12 @@ def _by_variable(name: str, value: Any, known: Sequence[RandomVariable]) -> dict
             raise ValueError(f"{name} of {key.name!r} must be finite")
         batch = getattr(key, "batch_shape", ())
         try:
-            array = array if array.size == 1 else np.broadcast_to(array, batch)
+            array = array.reshape(()) if array.size == 1 else np.broadcast_to(array, batch)
         except ValueError:
             raise ValueError(
                 f"{name} of {key.name!r} must be one number or have shape {batch}, but it has shape {array.shape}"
             ) from None
-        out[key] = np.ascontiguousarray(array)
+        out[key] = array.copy()
     return out
 
 
