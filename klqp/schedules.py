@@ -34,27 +34,25 @@ class Constant:
 
 @dataclass(frozen=True)
 class Exponential:
-    """Factor 1 for a share of the run, then geometric decay to `final`.
+    """Geometric decay from 1 to `final` over the run.
 
     Parameters
     ----------
-    final : float, default 0.001
-        The factor that the decay ends in, at step `n_iter`; in (0, 1].
-    hold : float, default 0.5
-        Share of the run before the decay begins, in [0, 1): without it a short run could not go far from its start.
+    final : float, optional
+        The factor that the decay ends in, at step `n_iter`; in (0, 1]. Default: ``10 / n_iter``, but at least 0.001 and
+        at most 0.2, so that short runs can still go far from their start.
     """
 
-    final: float = 0.001
-    hold: float = 0.5
+    final: float | None = None
 
     def __post_init__(self) -> None:
-        _check_final(self.final)
-        if not 0 <= self.hold < 1:
-            raise ValueError(f"hold must be in [0, 1), not {self.hold}")
+        if self.final is not None:
+            _check_final(self.final)
 
     def __call__(self, step: npt.NDArray[np.int64], n_iter: int) -> npt.NDArray[np.float64]:
         """Return the factors at `step`."""
-        return self.final ** np.maximum(0.0, (step / n_iter - self.hold) / (1 - self.hold))
+        final = min(0.2, max(0.001, 10.0 / n_iter)) if self.final is None else self.final
+        return np.asarray(final ** (step / n_iter))
 
 
 @dataclass(frozen=True)
