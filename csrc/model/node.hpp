@@ -40,6 +40,29 @@ struct Sweep {
   }
 };
 
+// Does in order, on the calling thread, what a Team shares out.
+struct Alone {
+  template <class Body>
+  void for_range(Index n, Index grain, const Body& body) const noexcept {
+    for (Index begin = 0; begin < n; begin += grain) body(begin, std::min(n, begin + grain));
+  }
+};
+
+// Calls body(row, begin, end) over [0, n) of each of the rows [first, first + n_rows), in pieces of about `grain`
+// elements: short rows go together.
+template <class Workers, class Body>
+void for_pieces(Workers& team, Index first, Index n_rows, Index n, Index grain, const Body& body) {
+  if (n < grain) {
+    team.for_range(n_rows, grain / n, [&](Index begin, Index end) {
+      for (Index s = first + begin; s < first + end; ++s) body(s, Index{0}, n);
+    });
+    return;
+  }
+  for (Index s = first; s < first + n_rows; ++s) {
+    team.for_range(n, grain, [&](Index begin, Index end) { body(s, begin, end); });
+  }
+}
+
 // A node reads its inputs' values and writes its output's; backward adds to the inputs' adjoints, where they are
 // active, from the output's. Both run in the order of the program, on the rows of the output: S when it has a draw
 // axis, one otherwise. An output has a draw axis whenever an input has one. Nothing allocates after construction.
@@ -67,6 +90,12 @@ class Node {
   virtual std::vector<Slot*> outputs() const { return {output_}; }
 
  protected:
+  // Throws ConfigError unless there are n inputs.
+  void require_inputs(std::size_t n) const {
+    if (inputs_.size() == n) return;
+    throw ConfigError("expected " + std::to_string(n) + (n == 1 ? " input" : " inputs") + " of the node, got " +
+                      std::to_string(inputs_.size()));
+  }
   Slot& in(std::size_t i) const noexcept { return *inputs_[i]; }
 
   std::vector<Slot*> inputs_;

@@ -68,7 +68,11 @@ ModelObjective::ModelObjective(std::shared_ptr<Model> model, ModelOptions option
           plan_for([&](const Term& term) { return term.kind == TermKind::score && term.factor == f; }));
     }
   }
+  for (const Term& term : model_->terms) {
+    if (const double sign = sign_in_value(term); sign != 0.0) parts_.push_back({&term, sign});
+  }
   const auto n = static_cast<std::size_t>(n_draws_);
+  ranges_.reserve(n);
   for (auto* values : {&log_p_, &log_q_, &f_, &score_weights_}) values->assign(n, 0.0);
   std::size_t width = 0;
   for (const Factor& factor : model_->factors) width += static_cast<std::size_t>(factor.draw->size);
@@ -92,13 +96,15 @@ double ModelObjective::weight_of(const Term& term) const {
   return !options_.score && entropy == Entropy::sticking ? -1.0 : 0.0;
 }
 
-// Whether a term is a part of the ELBO's value: of a factor either its entropy by formula or log q.
-bool ModelObjective::is_part(const Term& term) const {
-  if (term.factor < 0) return true;
+// The sign of a term in the ELBO's value; 0 where another stands for it: log q or the entropy's formula, or both where
+// the factor's divergence is a term of its own.
+double ModelObjective::sign_in_value(const Term& term) const {
+  if (term.factor < 0) return sign_of(term.kind);
   const Factor& factor = model_->factors[static_cast<std::size_t>(term.factor)];
-  if (term.kind == TermKind::score || factor.by_formula) return false;
+  if (term.kind == TermKind::score) return 0.0;
   const bool formula = factor.entropy == Entropy::closed_form && !options_.bound;
-  return (term.kind == TermKind::entropy) == formula;
+  if (factor.by_formula || (term.kind == TermKind::entropy) != formula) return 0.0;
+  return sign_of(term.kind);
 }
 
 Evaluation ModelObjective::evaluate(ConstSpan params, ConstMatrix noise, Team& team) {
@@ -213,8 +219,8 @@ void ModelObjective::weigh_scores(int factor, const Noise& draws) {
   for (const Term& term : model_->terms) {
     if (!term.slot->per_draw) continue;
     if (options_.markov_blankets && !term.depends[index]) continue;
-    if (!is_part(term)) continue;
-    const double sign = sign_of(term.kind);
+    const double sign = sign_in_value(term);
+    if (sign == 0.0) continue;
     for (Index s = 0; s < n_draws_; ++s) {
       if (weights_[s] > 0.0) f_[s] += sign * *term.slot->at(s);
     }
@@ -250,7 +256,7 @@ void ModelObjective::optimal_scores(int factor, const Noise& draws, Span grad, T
   const auto n = static_cast<Index>(grad.size());
   const auto index = static_cast<std::size_t>(factor);
   std::fill(scores_.begin(), scores_.end(), 0.0);
-  std::vector<DrawRange> one(1);
+  auto& one = ranges_of_one_;
   for (Index s = 0; s < n_draws_; ++s) {
     if (weights_[s] == 0.0) continue;
     one[0] = {s, s + 1};
@@ -280,22 +286,19 @@ Estimate ModelObjective::estimate(const Noise& draws) const {
     if (!term.slot->per_draw) return *term.slot->value;
     return weighted_mean(weights_, [&](Index s) { return *term.slot->at(s); });
   };
-  std::vector<std::pair<const Slot*, double>> parts;  // of the value, with their signs
-  for (const Term& term : model_->terms) {
-    if (!is_part(term)) continue;
-    const double sign = sign_of(term.kind);
-    parts.emplace_back(term.slot, sign);
-    const double mean = mean_of(term);
-    if (term.kind == TermKind::likelihood) out.log_lik += mean;
-    if (term.kind == TermKind::likelihood || term.kind == TermKind::prior) out.log_p += mean;
-    if (term.kind == TermKind::log_q || term.kind == TermKind::entropy) out.entropy += sign * mean;
-    if (term.kind == TermKind::kl) out.kl += mean;
-    if (term.kind == TermKind::penalty) out.penalty += mean;
+  for (const Part& part : parts_) {
+    const double mean = mean_of(*part.term);
+    const TermKind kind = part.term->kind;
+    if (kind == TermKind::likelihood) out.log_lik += mean;
+    if (kind == TermKind::likelihood || kind == TermKind::prior) out.log_p += mean;
+    if (kind == TermKind::log_q || kind == TermKind::entropy) out.entropy += part.sign * mean;
+    if (kind == TermKind::kl) out.kl += mean;
+    if (kind == TermKind::penalty) out.penalty += mean;
   }
   out.elbo = out.log_p + out.entropy - out.kl - out.penalty;
   const auto value = [&](Index s) {
     double total = 0.0;
-    for (const auto& [slot, sign] : parts) total += sign * *slot->at(s);
+    for (const Part& part : parts_) total += part.sign * *part.term->slot->at(s);
     return total;
   };
   out.std_error = error_of_mean(weights_, draws, out.elbo, value);

@@ -98,8 +98,8 @@ class ModelObjective final : public Objective {
   };
 
   double weight_of(const Term& term) const;
+  double sign_in_value(const Term& term) const;
   void seed(const Term& term, double factor) noexcept;
-  bool is_part(const Term& term) const;
   double apply_bound();
   void add_pathwise(Span grad, Team& team);
   void add_score(const Noise& draws, Span grad, Team& team);
@@ -110,6 +110,12 @@ class ModelObjective final : public Objective {
   template <class Choose>
   SweepPlan plan_for(const Choose& choose) const;
 
+  // A term of the ELBO's value.
+  struct Part {
+    const Term* term;
+    double sign;
+  };
+
   std::shared_ptr<Model> model_;
   ModelOptions options_;
   Index n_params_, n_draws_;
@@ -119,8 +125,10 @@ class ModelObjective final : public Objective {
   std::vector<SweepPlan> score_plans_;  // one for each factor
   Adaptive adaptive_;
 
-  ConstSpan weights_;                              // of the step at hand
-  std::vector<DrawRange> ranges_;                  // accepted draws
+  ConstSpan weights_;              // of the step at hand
+  std::vector<DrawRange> ranges_;  // accepted draws
+  std::vector<DrawRange> ranges_of_one_{1};
+  std::vector<Part> parts_;
   std::vector<double> bound_weights_, log_ratio_;  // (S), with a bound
   std::vector<double> log_p_, log_q_, f_, score_weights_, cotangents_;
   std::vector<double> scores_;  // (S, P), optimal baseline only

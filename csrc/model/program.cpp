@@ -7,6 +7,7 @@ namespace klqp {
 
 Slot* Program::add_slot(Index size, bool per_draw, bool active, bool fixed) {
   if (size < 1) throw ConfigError("an array of a program must have elements");
+  n_draws_ = 0;  // has no room yet
   slots_.push_back({size, per_draw, active, fixed, nullptr, nullptr});
   values_.emplace_back();
   adjoints_.emplace_back();
@@ -50,7 +51,8 @@ void Program::allocate(Index n_draws) {
   n_draws_ = n_draws;
   std::unordered_set<const Slot*> lent;  // their values are parameters, or the noise itself
   for (const Leaf& leaf : parameters_) lent.insert(leaf.slot);
-  if (noises_.size() == 1 && noises_[0].slot->size == noise_dim_) lent.insert(noises_[0].slot);
+  noise_lent_ = noises_.size() == 1 && noises_[0].slot->size == noise_dim_;
+  if (noise_lent_) lent.insert(noises_[0].slot);
   for (std::size_t i = 0; i < slots_.size(); ++i) {
     Slot& slot = slots_[i];
     const auto n = static_cast<std::size_t>(slot.rows(n_draws) * slot.size);
@@ -82,6 +84,7 @@ void Program::refresh() {
 }
 
 void Program::set_data(Slot* slot, ConstSpan values) {
+  if (!slot->fixed) throw ConfigError("only data can be set");
   if (static_cast<Index>(values.size()) != slot->size) {
     throw ConfigError("expected " + std::to_string(slot->size) + " numbers of data, got " +
                       std::to_string(values.size()));
@@ -100,7 +103,7 @@ void Program::set_data(Slot* slot, ConstSpan values) {
 
 void Program::forward(ConstSpan params, ConstMatrix noise, Team& team) {
   for (const Leaf& leaf : parameters_) leaf.slot->value = const_cast<double*>(params.data()) + leaf.offset;
-  if (noises_.size() == 1 && noises_[0].slot->size == noise.cols) {
+  if (noise_lent_) {
     noises_[0].slot->value = const_cast<double*>(noise.data);
   } else {
     for (const Leaf& leaf : noises_) {

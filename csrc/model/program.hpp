@@ -65,6 +65,7 @@ class Program {
   std::vector<Node*> moving_;  // nodes that a step evaluates
   std::vector<Leaf> parameters_, noises_;
   Index n_draws_ = 0, n_params_ = 0, noise_dim_ = 0;
+  bool noise_lent_ = false;  // one array is all of the noise: it points there
 };
 
 }  // namespace klqp

@@ -192,6 +192,7 @@ class ModelBuilder {
       std::copy_n(inputs[i].data(), inputs[i].size(), to.value);
     }
     const auto eps = klqp::view_matrix(noise, std::max<Index>(1, program().noise_dim()), "noise");
+    if (eps.rows != n_draws) throw klqp::ConfigError("noise must have a row for each draw");
     klqp::Team serial(1);
     program().forward({params.data(), static_cast<std::size_t>(params.size())}, eps, serial);
   }

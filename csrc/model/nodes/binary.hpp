@@ -12,116 +12,159 @@ class Binary final : public Node {
  public:
   Binary(BinaryOperation operation, std::vector<Slot*> inputs, Slot* output)
       : Node(std::move(inputs), output), operation_(operation) {
+    require_inputs(2);
     for (const Slot* x : inputs_) {
       if (x->size != 1 && x->size != output->size) throw ConfigError("operands must have the output's size or size 1");
     }
+    flat_ = is_flat(in(0)) && is_flat(in(1));
   }
 
   void forward(Index n_draws, Team& team) override {
-    const Slot &a = in(0), &b = in(1);
-    // One run over all rows where no operand repeats.
-    const bool flat = matches(a) && matches(b);
-    const Index rows = flat ? 1 : output_->rows(n_draws);
-    const Index n = flat ? output_->rows(n_draws) * output_->size : output_->size;
-    for (Index s = 0; s < rows; ++s) {
-      team.for_range(n, kGrain, [&](Index begin, Index end) {
-        const Index i = a.size == 1 && output_->size > 1 ? 0 : begin, j = b.size == 1 && output_->size > 1 ? 0 : begin;
-        compute(end - begin, a.at(s) + i, a.size < output_->size, b.at(s) + j, b.size < output_->size,
-                output_->at(s) + begin);
-      });
-    }
+    for_runs(0, output_->rows(n_draws), team, [&](const Run& run) { compute(run); });
   }
 
   void backward(const Sweep& sweep) override {
     for (int k = 0; k < 2; ++k) {
-      if (!in(static_cast<std::size_t>(k)).active) continue;
-      sweep.for_each_row(output_->per_draw, [&](Index s) { pull(k, s, sweep.team); });
+      const Slot& x = in(static_cast<std::size_t>(k));
+      if (!x.active) continue;
+      sweep.for_rows(output_->per_draw, [&](Index first, Index n) {
+        if (x.size == output_->size && x.per_draw == output_->per_draw) {  // an element each
+          for_runs(first, n, sweep.team, [&](const Run& run) { add_share(k, run, x.adjoint + run.out); });
+        } else if (is_one(x)) {  // sums, in the order of the elements
+          const Alone alone;
+          for_runs(first, n, alone,
+                   [&](const Run& run) { x.adjoint[x.per_draw ? run.out / output_->size : 0] += total_share(k, run); });
+        } else {  // one array for all draws
+          for (Index s = first; s < first + n; ++s) {
+            for_runs(s, 1, sweep.team,
+                     [&](const Run& run) { add_share(k, run, x.adjoint + (run.out - s * output_->size)); });
+          }
+        }
+      });
     }
   }
 
  private:
   static constexpr Index kGrain = 8192, kTile = 256;
 
-  bool matches(const Slot& x) const noexcept { return x.size == output_->size && x.per_draw == output_->per_draw; }
+  // n elements of the output from element `out` of all draws on, and where their operands are.
+  struct Run {
+    Index out, n;
+    const double *a, *b;
+    bool one_a, one_b;  // a single number
+  };
+
+  // Whether an operand is, over all draws, an array of the output's layout or one number.
+  bool is_flat(const Slot& x) const noexcept {
+    return (x.size == output_->size && x.per_draw == output_->per_draw) || (x.size == 1 && !x.per_draw);
+  }
+  // Whether an operand is one number for a run of elements.
+  bool is_one(const Slot& x) const noexcept {
+    return x.size < output_->size || (flat_ && x.size == 1 && x.per_draw != output_->per_draw);
+  }
+
+  // Calls body(run) for the elements of some rows: all at once where that can be, otherwise row by row.
+  template <class Workers, class Body>
+  void for_runs(Index first, Index rows, Workers& team, const Body& body) const {
+    const Slot &a = in(0), &b = in(1);
+    const bool one_a = is_one(a), one_b = is_one(b);
+    const Index size = output_->size;
+    if (flat_) {
+      team.for_range(rows * size, kGrain, [&](Index begin, Index end) {
+        const Index out = first * size + begin;
+        body(Run{out, end - begin, a.value + (one_a ? 0 : out), b.value + (one_b ? 0 : out), one_a, one_b});
+      });
+    } else {
+      for_pieces(team, first, rows, size, kGrain, [&](Index s, Index begin, Index end) {
+        body(Run{s * size + begin, end - begin, a.at(s) + (one_a ? 0 : begin), b.at(s) + (one_b ? 0 : begin), one_a,
+                 one_b});
+      });
+    }
+  }
 
   template <class F>
-  static void apply(Index n, const double* a, bool one_a, const double* b, bool one_b, double* out, const F& f) {
-    if (one_a) {
+  static void apply(const Run& run, double* out, const F& f) noexcept {
+    const double *const a = run.a, *const b = run.b;
+    if (run.one_a) {
       const double x = *a;
-      for (Index i = 0; i < n; ++i) out[i] = f(x, b[i]);
-    } else if (one_b) {
+      for (Index i = 0; i < run.n; ++i) out[i] = f(x, run.one_b ? *b : b[i]);
+    } else if (run.one_b) {
       const double y = *b;
-      for (Index i = 0; i < n; ++i) out[i] = f(a[i], y);
+      for (Index i = 0; i < run.n; ++i) out[i] = f(a[i], y);
     } else {
-      for (Index i = 0; i < n; ++i) out[i] = f(a[i], b[i]);
+      for (Index i = 0; i < run.n; ++i) out[i] = f(a[i], b[i]);
     }
   }
 
-  void compute(Index n, const double* a, bool one_a, const double* b, bool one_b, double* out) const noexcept {
+  void compute(const Run& run) const noexcept {
+    double* const out = output_->value + run.out;
     switch (operation_) {
       case BinaryOperation::add:
-        return apply(n, a, one_a, b, one_b, out, [](double x, double y) { return x + y; });
+        return apply(run, out, [](double x, double y) { return x + y; });
       case BinaryOperation::subtract:
-        return apply(n, a, one_a, b, one_b, out, [](double x, double y) { return x - y; });
+        return apply(run, out, [](double x, double y) { return x - y; });
       case BinaryOperation::multiply:
-        return apply(n, a, one_a, b, one_b, out, [](double x, double y) { return x * y; });
+        return apply(run, out, [](double x, double y) { return x * y; });
       case BinaryOperation::divide:
-        return apply(n, a, one_a, b, one_b, out, [](double x, double y) { return x / y; });
+        return apply(run, out, [](double x, double y) { return x / y; });
     }
   }
 
-  // The share of operand k in the cotangent of elements [begin, begin + n) of row s.
-  void share(int k, Index s, Index begin, Index n, double* out) const noexcept {
-    const Slot &a = in(0), &b = in(1);
-    const double* const cot = output_->adjoint_at(s) + begin;
-    const bool one_a = a.size < output_->size, one_b = b.size < output_->size;
-    const double* const x = a.at(s) + (one_a ? 0 : begin);
-    const double* const y = b.at(s) + (one_b ? 0 : begin);
-    const auto product = [](double u, double v) { return u * v; };
-    const auto quotient = [](double u, double v) { return u / v; };
+  // to (n) += the share of operand k in the cotangents of a run.
+  void add_share(int k, const Run& run, double* to) const noexcept {
+    const double *const cot = output_->adjoint + run.out, *const y = output_->value + run.out;
+    const double* const other = k == 0 ? run.b : run.a;
+    const bool one = k == 0 ? run.one_b : run.one_a;
+    const auto add = [&](const auto& share) {
+      for (Index i = 0; i < run.n; ++i) to[i] += share(i);
+    };
     switch (operation_) {
       case BinaryOperation::add:
-        std::copy_n(cot, n, out);
-        return;
+        return add([&](Index i) { return cot[i]; });
       case BinaryOperation::subtract:
-        kernels().scale(n, k == 0 ? 1.0 : -1.0, cot, out);
-        return;
+        if (k == 0) return add([&](Index i) { return cot[i]; });
+        return add([&](Index i) { return -cot[i]; });
       case BinaryOperation::multiply:
-        apply(n, cot, false, k == 0 ? y : x, k == 0 ? one_b : one_a, out, product);
-        return;
-      case BinaryOperation::divide:
-        apply(n, cot, false, y, one_b, out, quotient);
-        if (k == 1) {  // -cot x / y^2 = -(cot / y) (x / y)
-          apply(n, out, false, output_->at(s) + begin, false, out, product);
-          kernels().scale(n, -1.0, out, out);
-        }
-        return;
+        if (one) return add([cot, x = *other](Index i) { return cot[i] * x; });
+        return add([&](Index i) { return cot[i] * other[i]; });
+      case BinaryOperation::divide:  // cot / b, and -cot a / b^2 = -(cot / b) (a / b)
+        if (k == 0 && one) return add([cot, x = *other](Index i) { return cot[i] / x; });
+        if (k == 0) return add([&](Index i) { return cot[i] / other[i]; });
+        return add([&](Index i) { return -(cot[i] / run.b[i]) * y[i]; });
     }
   }
 
-  void pull(int k, Index s, Team& team) const noexcept {
-    const Slot& x = in(static_cast<std::size_t>(k));
-    if (x.size == 1) {
-      double total = 0.0, tile[kTile];
-      for (Index at = 0; at < output_->size; at += kTile) {
-        const Index m = std::min(kTile, output_->size - at);
-        share(k, s, at, m, tile);
-        total += kernels().sum(m, tile);
-      }
-      *x.adjoint_at(s) += total;
-      return;
+  // The sum of the shares of operand k, a single number, in the cotangents of a run.
+  double total_share(int k, const Run& run) const noexcept {
+    const double *const cot = output_->adjoint + run.out, *const y = output_->value + run.out;
+    const double* const other = k == 0 ? run.b : run.a;
+    const bool one = k == 0 ? run.one_b : run.one_a;
+    switch (operation_) {
+      case BinaryOperation::add:
+        return kernels().sum(run.n, cot);
+      case BinaryOperation::subtract:
+        return k == 0 ? kernels().sum(run.n, cot) : -kernels().sum(run.n, cot);
+      case BinaryOperation::multiply:
+        return one ? *other * kernels().sum(run.n, cot) : kernels().dot(run.n, cot, other);
+      case BinaryOperation::divide:
+        if (k == 1) return -kernels().dot(run.n, cot, y) / *run.b;
+        return one ? kernels().sum(run.n, cot) / *other : total_of_quotients(run.n, cot, other);
     }
-    team.for_range(output_->size, kGrain, [&](Index begin, Index end) {
-      double tile[kTile];
-      for (Index at = begin; at < end; at += kTile) {
-        const Index m = std::min(kTile, end - at);
-        share(k, s, at, m, tile);
-        kernels().axpy(m, 1.0, tile, x.adjoint_at(s) + at);
-      }
-    });
+    return 0.0;
+  }
+
+  static double total_of_quotients(Index n, const double* x, const double* y) noexcept {
+    double total = 0.0, tile[kTile];
+    for (Index at = 0; at < n; at += kTile) {
+      const Index m = std::min(kTile, n - at);
+      for (Index i = 0; i < m; ++i) tile[i] = x[at + i] / y[at + i];
+      total += kernels().sum(m, tile);
+    }
+    return total;
   }
 
   BinaryOperation operation_;
+  bool flat_;
 };
 
 }  // namespace klqp

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <numeric>
 
 #include "model/node.hpp"
 
@@ -28,12 +29,15 @@ class Density final : public Node {
       if (x->size != 1 && x->size != n) throw ConfigError("arguments must have the value's size or size 1");
     }
     if (output->size != (options.summed ? 1 : n)) throw ConfigError("the density has another size than its output");
-    fixed_base_ = kernel.log_base != nullptr;
+    fixed_base_ = kernel.log_base != nullptr && (!options.scaled || in(n_args_).fixed);
     for (std::size_t k = 0; k < n_args_; ++k) {
       if (((kernel.base_args >> k) & 1u) != 0 && !in(k).fixed) fixed_base_ = false;
     }
     if (fixed_base_) base_.assign(static_cast<std::size_t>(options.summed ? 1 : n), 0.0);
+    rows_together_ = output->per_draw ? std::max<Index>(1, kTile / n) : 1;
   }
+
+  Index work(Index n_draws) const override { return 16 * output_->rows(n_draws) * n_; }
 
   void reserve(Index n_draws) override {
     partial_.assign(static_cast<std::size_t>(output_->rows(n_draws) * n_tiles()), 0.0);
@@ -45,37 +49,37 @@ class Density final : public Node {
     if (!fixed_base_) return;
     std::fill(base_.begin(), base_.end(), 0.0);
     for (Index begin = 0; begin < n_; begin += kTile) {
-      const Index m = std::min(kTile, n_ - begin);
+      const Block block(*this, {0, 1, begin, std::min(kTile, n_ - begin)});
       double tile[kTile];
-      base_tile(0, begin, m, tile);
+      kernel_.log_base(block.size(), block.args.data(), block.scalars, tile);
+      apply_scale(block, tile);
       if (options_.summed) {
-        base_[0] += kernels().sum(m, tile);
+        base_[0] += kernels().sum(block.size(), tile);
       } else {
-        std::copy_n(tile, m, base_.begin() + begin);
+        std::copy_n(tile, block.size(), base_.begin() + begin);
       }
     }
   }
 
   void forward(Index n_draws, Team& team) override {
     const Index rows = output_->rows(n_draws);
-    if (n_ == 1) return forward_scalars(rows);
-    if (!options_.summed) {
-      team.for_range(rows * n_tiles(), 16, [&](Index begin, Index end) {
-        for (Index t = begin; t < end; ++t) {
-          const Index s = t / n_tiles(), at = t % n_tiles() * kTile;
-          value_tile(s, at, std::min(kTile, n_ - at), output_->at(s) + at);
+    if (rows_together_ > 1) {
+      const Index n_blocks = (rows + rows_together_ - 1) / rows_together_;
+      team.for_range(n_blocks, kTilesTogether, [&](Index begin, Index end) {
+        for (Index b = begin; b < end; ++b) {
+          const Index first = b * rows_together_;
+          value_block({first, std::min(rows_together_, rows - first), 0, n_});
         }
       });
       return;
     }
-    team.for_range(rows * n_tiles(), 16, [&](Index begin, Index end) {
+    team.for_range(rows * n_tiles(), kTilesTogether, [&](Index begin, Index end) {
       for (Index t = begin; t < end; ++t) {
-        double tile[kTile];
-        const Index s = t / n_tiles(), at = t % n_tiles() * kTile, m = std::min(kTile, n_ - at);
-        value_tile(s, at, m, tile);
-        partial_[static_cast<std::size_t>(t)] = kernels().sum(m, tile);
+        const Index at = t % n_tiles() * kTile;
+        value_block({t / n_tiles(), 1, at, std::min(kTile, n_ - at)});
       }
     });
+    if (!options_.summed) return;
     for (Index s = 0; s < rows; ++s) {
       output_->value[s] = (fixed_base_ ? base_[0] : 0.0) + kernels().sum(n_tiles(), &partial_[s * n_tiles()]);
     }
@@ -84,30 +88,67 @@ class Density final : public Node {
   void backward(const Sweep& sweep) override {
     const unsigned wanted = wanted_args(sweep);
     if (wanted == 0) return;
-    if (n_ == 1) return backward_scalars(sweep, wanted);
-    sweep.for_each_row(output_->per_draw, [&](Index s) {
-      std::fill(scalar_parts_.begin(), scalar_parts_.end(), 0.0);
-      sweep.team.for_range(n_groups(), 1, [&](Index group, Index) {
-        const Index first = group * kGroup;
-        for (Index at = first; at < std::min(n_, first + kGroup); at += kTile) {
-          gradient_tile(s, at, std::min(kTile, n_ - at), wanted, &scalar_parts_[group * kMostArgs]);
-        }
-      });
-      for (std::size_t k = 0; k < n_args_; ++k) {
-        if ((wanted >> k & 1u) == 0 || in(k).size != 1) continue;
-        for (Index group = 0; group < n_groups(); ++group) {
-          *in(k).adjoint_at(s) += scalar_parts_[group * kMostArgs + static_cast<Index>(k)];
-        }
-      }
-    });
+    if (rows_together_ > 1) {
+      sweep.for_rows(true, [&](Index first, Index n) { pull_rows(first, n, wanted, sweep.team); });
+    } else {
+      sweep.for_each_row(output_->per_draw, [&](Index s) { pull_row(s, wanted, sweep.team); });
+    }
   }
 
  private:
-  static constexpr Index kTile = 256, kGroup = 16 * kTile, kMostArgs = 4;
+  static constexpr Index kTile = 256, kGroup = 16 * kTile, kMostArgs = 4, kTilesTogether = 16;
+
+  // Elements [at, at + m) of some rows; of several rows only where m is all of a row.
+  struct Place {
+    Index first, rows, at, m;
+  };
+
+  // How an argument lies in a place: a number for each element, one number for all, one for each row, or one array
+  // that every row repeats.
+  enum class Layout { own, one, by_row, repeated };
+
+  Layout layout(const Slot& x, Index rows) const noexcept {
+    if (x.size == n_ && (x.per_draw || rows == 1)) return Layout::own;
+    if (x.size == 1) return x.per_draw && rows > 1 ? Layout::by_row : Layout::one;
+    return Layout::repeated;
+  }
+
+  // The arguments and factors of a place in arrays (rows * m): where they are, or else in tiles.
+  struct Block : Place {
+    Block(const Density& density, Place place) noexcept : Place(place) {
+      for (std::size_t k = 0; k < density.n_args_; ++k) {
+        args[k] = point(density, density.in(k), tiles[k]);
+        if (density.layout(density.in(k), rows) == Layout::one) scalars |= 1u << k;
+      }
+      if (density.options_.scaled) factor = point(density, density.in(density.n_args_), tiles[kMostArgs]);
+    }
+
+    Index size() const noexcept { return rows * m; }
+
+    std::array<const double*, kMostArgs> args{};
+    unsigned scalars = 0;
+    const double* factor = nullptr;
+
+   private:
+    const double* point(const Density& density, const Slot& x, double* tile) const noexcept {
+      const Layout how = density.layout(x, rows);
+      if (how == Layout::own) return x.at(first) + at;
+      if (how == Layout::one) return x.at(first);
+      for (Index r = 0; r < rows; ++r) {
+        if (how == Layout::by_row) {
+          std::fill_n(tile + r * m, m, *x.at(first + r));
+        } else {
+          for (Index i = 0; i < m; ++i) tile[r * m + i] = x.value[i];
+        }
+      }
+      return tile;
+    }
+
+    double tiles[kMostArgs + 1][kTile];
+  };
 
   Index n_tiles() const noexcept { return (n_ + kTile - 1) / kTile; }
   Index n_groups() const noexcept { return (n_ + kGroup - 1) / kGroup; }
-  const Slot& scale() const noexcept { return in(n_args_); }
 
   unsigned wanted_args(const Sweep& sweep) const noexcept {
     unsigned wanted = 0;
@@ -118,133 +159,135 @@ class Density final : public Node {
     return wanted;
   }
 
-  // Pointers to the arguments of elements [at, ...) of row s; returns which of them are single numbers.
-  unsigned point_to(Index s, Index at, std::array<const double*, kMostArgs>& args) const noexcept {
-    unsigned scalars = 0;
-    for (std::size_t k = 0; k < n_args_; ++k) {
-      const bool one = in(k).size == 1 && n_ > 1;
-      args[k] = in(k).at(s) + (one ? 0 : at);
-      if (one) scalars |= 1u << k;
-    }
-    return scalars;
-  }
-
-  void base_tile(Index s, Index at, Index m, double* out) const noexcept {
-    std::array<const double*, kMostArgs> args{};
-    const unsigned scalars = point_to(s, at, args);
-    kernel_.log_base(m, args.data(), scalars, out);
-    apply_scale(s, at, m, out);
-  }
-
-  void apply_scale(Index s, Index at, Index m, double* out) const noexcept {
+  // A factor of 0 leaves an element out whatever its density.
+  void apply_scale(const Block& block, double* out) const noexcept {
     if (!options_.scaled) return;
-    const double* const factor = scale().at(s);
-    if (scale().size == 1) return kernels().scale(m, *factor, out, out);
-    // 0 leaves an element out whatever its density.
-    for (Index i = 0; i < m; ++i) out[i] = factor[at + i] == 0.0 ? 0.0 : out[i] * factor[at + i];
-  }
-
-  void value_tile(Index s, Index at, Index m, double* out) const noexcept {
-    std::array<const double*, kMostArgs> args{};
-    const unsigned scalars = point_to(s, at, args);
-    kernel_.log_prob(m, args.data(), scalars, out);
-    apply_scale(s, at, m, out);
-    if (kernel_.log_base == nullptr) return;
-    if (!fixed_base_) {
-      double base[kTile];
-      base_tile(s, at, m, base);
-      kernels().axpy(m, 1.0, base, out);
-    } else if (!options_.summed) {
-      kernels().axpy(m, 1.0, base_.data() + at, out);
-    }
-  }
-
-  // Adds the cotangents of elements [at, at + m) of row s; those of single numbers to scalar_parts.
-  void gradient_tile(Index s, Index at, Index m, unsigned wanted, double* scalar_parts) const noexcept {
-    double tiles[kMostArgs][kTile], cot[kTile];
-    std::array<const double*, kMostArgs> args{};
-    std::array<double*, kMostArgs> grads{};
-    const unsigned scalars = point_to(s, at, args);
-    for (std::size_t k = 0; k < n_args_; ++k) grads[k] = (wanted >> k & 1u) != 0 ? tiles[k] : nullptr;
-    kernel_.gradient(m, args.data(), scalars, grads.data());
-    const double* const seed = output_->adjoint_at(s);
-    for (Index i = 0; i < m; ++i) cot[i] = options_.summed ? *seed : seed[at + i];
-    apply_scale(s, at, m, cot);
-    for (std::size_t k = 0; k < n_args_; ++k) {
-      if (grads[k] == nullptr) continue;
-      if (in(k).size == 1) {
-        scalar_parts[k] += kernels().dot(m, cot, grads[k]);
-      } else {
-        kernels().multiply_add(m, 1.0, cot, grads[k], in(k).adjoint_at(s) + at);
-      }
-    }
-  }
-
-  // A single element: the draws take its place as the vector.
-  unsigned point_to_scalars(Index first, std::array<const double*, kMostArgs>& args) const noexcept {
-    unsigned scalars = 0;
-    for (std::size_t k = 0; k < n_args_; ++k) {
-      args[k] = in(k).at(first);
-      if (!in(k).per_draw) scalars |= 1u << k;
-    }
-    return scalars;
-  }
-
-  void scale_scalars(Index first, Index m, double* out) const noexcept {
-    if (!options_.scaled) return;
-    for (Index i = 0; i < m; ++i) {
-      const double factor = *scale().at(first + i);
+    const Index step = layout(in(n_args_), block.rows) == Layout::one ? 0 : 1;
+    for (Index i = 0; i < block.size(); ++i) {
+      const double factor = block.factor[i * step];
       out[i] = factor == 0.0 ? 0.0 : out[i] * factor;
     }
   }
 
-  void forward_scalars(Index rows) const noexcept {
-    for (Index first = 0; first < rows; first += kTile) {
-      const Index m = std::min(kTile, rows - first);
-      std::array<const double*, kMostArgs> args{};
-      const unsigned scalars = point_to_scalars(first, args);
-      double* const out = output_->value + first;
-      kernel_.log_prob(m, args.data(), scalars, out);
-      if (kernel_.log_base != nullptr && !fixed_base_) {
-        double base[kTile];
-        kernel_.log_base(m, args.data(), scalars, base);
-        kernels().axpy(m, 1.0, base, out);
+  // To the output, or where a row's sum has more parts to partial_.
+  void value_block(Place place) noexcept {
+    const Block block(*this, place);
+    const Index size = block.size();
+    double tile[kTile];
+    double* const out = options_.summed ? tile : output_->at(place.first) + place.at;
+    kernel_.log_prob(size, block.args.data(), block.scalars, out);
+    if (kernel_.log_base != nullptr && !fixed_base_) {
+      double base[kTile];
+      kernel_.log_base(size, block.args.data(), block.scalars, base);
+      for (Index i = 0; i < size; ++i) out[i] += base[i];
+    }
+    apply_scale(block, out);
+    if (fixed_base_ && !options_.summed) {
+      for (Index r = 0; r < place.rows; ++r) {
+        for (Index i = 0; i < place.m; ++i) out[r * place.m + i] += base_[place.at + i];
       }
-      scale_scalars(first, m, out);
-      if (fixed_base_) {
-        for (Index i = 0; i < m; ++i) out[i] += base_[0];
+    }
+    if (!options_.summed) return;
+    if (rows_together_ == 1) {
+      partial_[place.first * n_tiles() + place.at / kTile] = kernels().sum(size, tile);
+      return;
+    }
+    for (Index r = 0; r < place.rows; ++r) {
+      double total = fixed_base_ ? base_[0] : 0.0;
+      for (Index i = 0; i < place.m; ++i) total += tile[r * place.m + i];
+      output_->value[place.first + r] = total;
+    }
+  }
+
+  // Short rows, many at once: where no argument is shared by draws blocks are independent.
+  void pull_rows(Index first, Index n, unsigned wanted, Team& team) {
+    bool shared = false;
+    for (std::size_t k = 0; k < n_args_; ++k) shared |= (wanted >> k & 1u) != 0 && !in(k).per_draw;
+    const Alone alone;
+    const auto pull = [&](Index begin, Index end) {
+      for (Index at = begin; at < end; at += rows_together_) {
+        const Place place{first + at, std::min(rows_together_, end - at), 0, n_};
+        double parts[kMostArgs] = {};
+        pull_block(place, wanted, parts);
+        for (std::size_t k = 0; k < n_args_; ++k) {
+          const bool one = (wanted >> k & 1u) != 0 && layout(in(k), place.rows) == Layout::one;
+          if (one) *in(k).adjoint_at(place.first) += parts[k];
+        }
+      }
+    };
+    const Index grain = kTilesTogether * rows_together_;
+    if (shared) return alone.for_range(n, grain, pull);
+    team.for_range(n, grain, pull);
+  }
+
+  // A long row, in groups of tiles.
+  void pull_row(Index s, unsigned wanted, Team& team) {
+    std::fill(scalar_parts_.begin(), scalar_parts_.end(), 0.0);
+    team.for_range(n_groups(), 1, [&](Index group, Index) {
+      const Index end = std::min(n_, (group + 1) * kGroup);
+      for (Index at = group * kGroup; at < end; at += kTile) {
+        pull_block({s, 1, at, std::min(kTile, end - at)}, wanted, &scalar_parts_[group * kMostArgs]);
+      }
+    });
+    for (std::size_t k = 0; k < n_args_; ++k) {
+      if ((wanted >> k & 1u) == 0 || in(k).size != 1) continue;
+      for (Index group = 0; group < n_groups(); ++group) {
+        *in(k).adjoint_at(s) += scalar_parts_[group * kMostArgs + static_cast<Index>(k)];
       }
     }
   }
 
-  void backward_scalars(const Sweep& sweep, unsigned wanted) const noexcept {
-    sweep.for_rows(output_->per_draw, [&](Index begin, Index n) {
-      for (Index first = begin; first < begin + n; first += kTile) {
-        const Index m = std::min(kTile, begin + n - first);
-        double tiles[kMostArgs][kTile], cot[kTile];
-        std::array<const double*, kMostArgs> args{};
-        std::array<double*, kMostArgs> grads{};
-        const unsigned scalars = point_to_scalars(first, args);
-        for (std::size_t k = 0; k < n_args_; ++k) grads[k] = (wanted >> k & 1u) != 0 ? tiles[k] : nullptr;
-        kernel_.gradient(m, args.data(), scalars, grads.data());
-        std::copy_n(output_->adjoint + first, m, cot);
-        scale_scalars(first, m, cot);
-        for (std::size_t k = 0; k < n_args_; ++k) {
-          if (grads[k] == nullptr) continue;
-          if (in(k).per_draw) {
-            kernels().multiply_add(m, 1.0, cot, grads[k], in(k).adjoint_at(first));
-          } else {
-            *in(k).adjoint += kernels().dot(m, cot, grads[k]);
+  // Adds the cotangents of a place; those of single numbers to parts.
+  void pull_block(Place place, unsigned wanted, double* parts) const noexcept {
+    const Block block(*this, place);
+    const Index size = block.size();
+    double tiles[kMostArgs][kTile], cot[kTile];
+    std::array<double*, kMostArgs> grads{};
+    for (std::size_t k = 0; k < n_args_; ++k) grads[k] = (wanted >> k & 1u) != 0 ? tiles[k] : nullptr;
+    kernel_.gradient(size, block.args.data(), block.scalars, grads.data());
+    fill_cotangents(block, cot);
+    for (std::size_t k = 0; k < n_args_; ++k) {
+      if (grads[k] == nullptr) continue;
+      const Slot& x = in(k);
+      // Products are rounded before they are added, so that opposite terms cancel to the last bit.
+      double* const g = grads[k];
+      for (Index i = 0; i < size; ++i) g[i] *= cot[i];
+      double* const to = x.adjoint_at(place.first);
+      switch (layout(x, place.rows)) {
+        case Layout::own:
+          for (Index i = 0; i < size; ++i) to[place.at + i] += g[i];
+          break;
+        case Layout::one:
+          parts[k] += kernels().sum(size, g);
+          break;
+        case Layout::by_row:
+          for (Index r = 0; r < place.rows; ++r) to[r] += std::accumulate(g + r * place.m, g + (r + 1) * place.m, 0.0);
+          break;
+        case Layout::repeated:
+          for (Index r = 0; r < place.rows; ++r) {
+            for (Index i = 0; i < place.m; ++i) to[i] += g[r * place.m + i];
           }
-        }
+          break;
       }
-    });
+    }
+  }
+
+  // The output's cotangents, each element's times its factor.
+  void fill_cotangents(const Block& block, double* cot) const noexcept {
+    if (options_.summed) {
+      for (Index r = 0; r < block.rows; ++r)
+        std::fill_n(cot + r * block.m, block.m, *output_->adjoint_at(block.first + r));
+    } else {
+      std::copy_n(output_->adjoint_at(block.first) + block.at, block.size(), cot);
+    }
+    apply_scale(block, cot);
   }
 
   const DensityKernel& kernel_;
   Index n_;
   Options options_;
   std::size_t n_args_;
+  Index rows_together_ = 1;           // that fit a tile
   bool fixed_base_ = false;           // the base depends on data alone
   std::vector<double> base_;          // then, its sum or elements, scaled
   std::vector<double> partial_;       // (rows, tiles)

@@ -12,6 +12,7 @@ namespace klqp {
 class LocationScaleDraw final : public Node {
  public:
   LocationScaleDraw(std::vector<Slot*> inputs, Slot* output) : Node(std::move(inputs), output) {
+    require_inputs(3);
     for (std::size_t k = 0; k < 2; ++k) {
       if (in(k).size != 1 && in(k).size != output->size) throw ConfigError("loc and scale must have the draw's size");
     }
@@ -19,45 +20,75 @@ class LocationScaleDraw final : public Node {
   }
 
   void forward(Index n_draws, Team& team) override {
-    const Index n = output_->size;
-    team.for_range(n, kGrain, [&](Index begin, Index end) {
-      for (Index s = 0; s < n_draws; ++s) {
-        const double *const loc = in(0).at(s), *const scale = in(1).at(s), *const noise = in(2).at(s);
-        double* const z = output_->at(s);
-        const Index step_loc = in(0).size == 1 ? 0 : 1, step_scale = in(1).size == 1 ? 0 : 1;
-        if (step_loc == 1 && step_scale == 1) {
-          kernels().affine(end - begin, loc + begin, scale + begin, noise + begin, z + begin);
-        } else {
-          for (Index i = begin; i < end; ++i) z[i] = loc[i * step_loc] + scale[i * step_scale] * noise[i];
-        }
+    const Index step_loc = in(0).size == 1 ? 0 : 1, step_scale = in(1).size == 1 ? 0 : 1;
+    for_pieces(team, 0, n_draws, output_->size, kGrain, [&](Index s, Index begin, Index end) {
+      const double *const loc = in(0).at(s), *const scale = in(1).at(s), *const noise = in(2).at(s);
+      double* const z = output_->at(s);
+      if (step_loc == 1 && step_scale == 1 && end - begin > kShort) {
+        kernels().affine(end - begin, loc + begin, scale + begin, noise + begin, z + begin);
+      } else {
+        for (Index i = begin; i < end; ++i) z[i] = loc[i * step_loc] + scale[i * step_scale] * noise[i];
       }
     });
   }
 
   void backward(const Sweep& sweep) override {
-    if (!sweep.through_draws) return;
+    if (!sweep.through_draws || !(in(0).active || in(1).active)) return;
     const Index n = output_->size;
-    sweep.for_each_row(true, [&](Index s) {
-      const double *const cot = output_->adjoint_at(s), *const noise = in(2).at(s);
-      if (in(0).active) {
-        if (in(0).size == 1) {
-          *in(0).adjoint_at(s) += kernels().sum(n, cot);
-        } else {
-          kernels().axpy(n, 1.0, cot, in(0).adjoint_at(s));
-        }
+    if (n > kShort && is_array(in(0)) && is_array(in(1))) return pull_arrays(sweep);
+    sweep.for_rows(true, [&](Index first, Index rows) {
+      if (n == 1) {  // the draws take the place of the elements
+        const double *const cot = output_->adjoint_at(first), *const noise = in(2).at(first);
+        if (in(0).active) pull_scalars(in(0), first, rows, cot, nullptr);
+        if (in(1).active) pull_scalars(in(1), first, rows, cot, noise);
+        return;
       }
-      if (in(1).active) {
-        if (in(1).size == 1) {
-          *in(1).adjoint_at(s) += kernels().dot(n, cot, noise);
-        } else {
-          kernels().multiply_add(n, 1.0, cot, noise, in(1).adjoint_at(s));
-        }
+      for (Index s = first; s < first + rows; ++s) {
+        const double *const cot = output_->adjoint_at(s), *const noise = in(2).at(s);
+        if (in(0).active) pull_row(in(0), s, cot, nullptr);
+        if (in(1).active) pull_row(in(1), s, cot, noise);
       }
     });
   }
 
  private:
   static constexpr Index kGrain = 4096;
+  static constexpr Index kShort = 16;  // loops that are not worth the call of a kernel
+
+  bool is_array(const Slot& x) const noexcept { return x.active && x.size == output_->size; }
+
+  // Location and scale of the draw's size: each element is one thread's, over all draws.
+  void pull_arrays(const Sweep& sweep) const {
+    sweep.team.for_range(output_->size, kGrain, [&](Index begin, Index end) {
+      sweep.for_each_row(true, [&](Index s) {
+        kernels().location_scale_pullback(end - begin, output_->adjoint_at(s) + begin, in(2).at(s) + begin,
+                                          in(0).adjoint_at(s) + begin, in(1).adjoint_at(s) + begin);
+      });
+    });
+  }
+
+  // A draw of one number: cot (rows) times factor (rows), or 1, to x.
+  static void pull_scalars(const Slot& x, Index first, Index rows, const double* cot, const double* factor) noexcept {
+    if (!x.per_draw) {
+      *x.adjoint += factor == nullptr ? kernels().sum(rows, cot) : kernels().dot(rows, cot, factor);
+      return;
+    }
+    double* const to = x.adjoint + first;
+    for (Index s = 0; s < rows; ++s) to[s] += factor == nullptr ? cot[s] : cot[s] * factor[s];
+  }
+
+  // One draw: cot (n) times factor (n), or 1, to x or, where that is one number, their sum.
+  void pull_row(const Slot& x, Index s, const double* cot, const double* factor) const noexcept {
+    const Index n = output_->size;
+    double* const to = x.adjoint_at(s);
+    if (x.size == 1) {
+      *to += factor == nullptr ? kernels().sum(n, cot) : kernels().dot(n, cot, factor);
+    } else if (factor == nullptr) {
+      for (Index i = 0; i < n; ++i) to[i] += cot[i];
+    } else {
+      for (Index i = 0; i < n; ++i) to[i] += cot[i] * factor[i];
+    }
+  }
 };
 
 // u (D) ~ a member of a family, from its parameters (P) and noise (E), both inputs.

@@ -10,12 +10,14 @@ namespace klqp {
 // out (n, width) = x (rows, width) at index (n). The index is data: a second input that holds integers.
 class Gather final : public Node {
  public:
-  Gather(Index width, std::vector<Slot*> inputs, Slot* output)
-      : Node(std::move(inputs), output), width_(width), index_(static_cast<std::size_t>(in(1).size)) {
-    if (in(1).size * width != output->size || in(0).size % width != 0) {
+  Gather(Index width, std::vector<Slot*> inputs, Slot* output) : Node(std::move(inputs), output), width_(width) {
+    require_inputs(2);
+    if (!in(1).fixed) throw ConfigError("the index of a gather must be data");
+    if (width < 1 || in(1).size * width != output->size || in(0).size % width != 0) {
       throw ConfigError("a gather of " + std::to_string(in(1).size) + " blocks of " + std::to_string(width) +
                         " numbers cannot give " + std::to_string(output->size));
     }
+    index_.resize(static_cast<std::size_t>(in(1).size));
   }
 
   void data_changed() override {
@@ -31,36 +33,29 @@ class Gather final : public Node {
   }
 
   void forward(Index n_draws, Team& team) override {
-    for (Index s = 0; s < output_->rows(n_draws); ++s) {
+    const auto n = static_cast<Index>(index_.size());
+    for_pieces(team, 0, output_->rows(n_draws), n, grain(), [&](Index s, Index begin, Index end) {
       const double* const x = in(0).at(s);
       double* const out = output_->at(s);
-      team.for_range(static_cast<Index>(index_.size()), grain(), [&](Index begin, Index end) {
-        if (width_ == 1) {
-          for (Index i = begin; i < end; ++i) out[i] = x[index_[i]];
-        } else {
-          for (Index i = begin; i < end; ++i) std::copy_n(x + index_[i], width_, out + i * width_);
-        }
-      });
-    }
+      if (width_ == 1) {
+        for (Index i = begin; i < end; ++i) out[i] = x[index_[i]];
+        return;
+      }
+      for (Index i = begin; i < end; ++i) {
+        for (Index j = 0; j < width_; ++j) out[i * width_ + j] = x[index_[i] + j];
+      }
+    });
   }
 
   // Two elements may come from one block, so that a row is one thread's.
   void backward(const Sweep& sweep) override {
     const Slot& x = in(0);
     if (!x.active) return;
-    const auto scatter = [&](Index s) {
-      double* const to = x.adjoint_at(s);
-      const double* const from = output_->adjoint_at(s);
-      for (std::size_t i = 0; i < index_.size(); ++i) {
-        for (Index j = 0; j < width_; ++j) to[index_[i] + j] += from[static_cast<Index>(i) * width_ + j];
-      }
-    };
-    if (!x.per_draw) return sweep.for_each_row(output_->per_draw, scatter);
+    if (!x.per_draw) return sweep.for_each_row(output_->per_draw, [&](Index s) { scatter(s); });
     sweep.for_rows(true, [&](Index first, Index n) {
-      sweep.team.for_range(n, std::max<Index>(1, grain() / static_cast<Index>(index_.size() + 1)),
-                           [&](Index begin, Index end) {
-                             for (Index s = first + begin; s < first + end; ++s) scatter(s);
-                           });
+      sweep.team.for_range(n, std::max<Index>(1, 8192 / output_->size), [&](Index begin, Index end) {
+        for (Index s = first + begin; s < first + end; ++s) scatter(s);
+      });
     });
   }
 
@@ -69,10 +64,23 @@ class Gather final : public Node {
   Index width() const noexcept { return width_; }
 
  private:
+  void scatter(Index s) const noexcept {
+    const auto n = static_cast<Index>(index_.size());
+    double* const to = in(0).adjoint_at(s);
+    const double* const from = output_->adjoint_at(s);
+    if (width_ == 1) {
+      for (Index i = 0; i < n; ++i) to[index_[i]] += from[i];
+      return;
+    }
+    for (Index i = 0; i < n; ++i) {
+      for (Index j = 0; j < width_; ++j) to[index_[i] + j] += from[i * width_ + j];
+    }
+  }
+
   Index grain() const noexcept { return std::max<Index>(1, 8192 / width_); }
 
   Index width_;
-  std::vector<Index> index_;
+  std::vector<Index> index_;  // of the first element of each block
 };
 
 }  // namespace klqp

@@ -12,8 +12,9 @@ struct ProductShape {
 class MatMul final : public Node {
  public:
   MatMul(ProductShape shape, std::vector<Slot*> inputs, Slot* output) : Node(std::move(inputs), output), shape_(shape) {
+    require_inputs(2);
     const auto [m, k, n] = shape;
-    if (in(0).size != m * k || in(1).size != k * n || output->size != m * n) {
+    if (m < 1 || k < 1 || n < 1 || in(0).size != m * k || in(1).size != k * n || output->size != m * n) {
       throw ConfigError("the sizes of a matrix product do not fit together");
     }
   }
@@ -43,7 +44,7 @@ class MatMul final : public Node {
     if (in(1).active) pull_right(sweep);
   }
 
-  Index work(Index n_draws) const override { return 6 * output_->rows(n_draws) * shape_.m * shape_.k * shape_.n; }
+  Index work(Index n_draws) const override { return 2 * output_->rows(n_draws) * shape_.m * shape_.k * shape_.n; }
 
  private:
   static Index grain(Index work) noexcept { return std::max<Index>(1, 16384 / std::max<Index>(1, work)); }
@@ -60,6 +61,11 @@ class MatMul final : public Node {
           const Index from = first * m + begin;
           kernels().matmul_nt(end - begin, k, n, output_->adjoint + from * n, n, b.at(from / m), n,
                               a.adjoint + from * k, k);
+        });
+      } else if (one_matrix_for_many_vectors()) {  // (S, m)^T by (S, k)
+        sweep.team.for_range(m, grain(k * rows), [&](Index begin, Index end) {
+          kernels().matmul_tn(end - begin, k, rows, output_->adjoint_at(first) + begin, m, b.at(first), k,
+                              a.adjoint + begin * k, k);
         });
       } else {
         for (Index s = first; s < first + rows; ++s) {
@@ -88,10 +94,11 @@ class MatMul final : public Node {
             kernels().matmul_tn(k, n, m, a.at(s), k, output_->adjoint_at(s), n, b.adjoint_at(s), n);
           }
         });
-      } else {
-        for (Index s = first; s < first + rows; ++s) {
-          kernels().matmul_tn(k, n, m, a.at(s), k, output_->adjoint_at(s), n, b.adjoint, n);
-        }
+      } else {  // all draws of the left matrix are rows of one
+        sweep.team.for_range(k, std::max<Index>(8, grain(m * n * rows)), [&](Index begin, Index end) {
+          kernels().matmul_tn(end - begin, n, m * rows, a.at(first) + begin, k, output_->adjoint_at(first), n,
+                              b.adjoint + begin * n, n);
+        });
       }
     });
   }

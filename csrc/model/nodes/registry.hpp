@@ -28,9 +28,11 @@ std::unique_ptr<Node> make_binary(NodeSpec spec) {
 }
 
 inline Axis read_axis(const NodeSpec& spec, bool reduces) {
+  if (spec.inputs.size() != 1) throw ConfigError("an operation along an axis takes one input");
   const Axis axis{spec.config.integer("outer"), spec.config.integer("n"), spec.config.integer("inner")};
   const Index out = axis.outer * axis.inner * (reduces ? 1 : axis.n);
-  if (axis.outer * axis.n * axis.inner != spec.inputs.at(0)->size || out != spec.output->size) {
+  const bool legal = axis.outer > 0 && axis.n > 0 && axis.inner > 0;
+  if (!legal || axis.outer * axis.n * axis.inner != spec.inputs.at(0)->size || out != spec.output->size) {
     throw ConfigError("the axis does not fit the array");
   }
   return axis;

@@ -9,23 +9,32 @@ namespace klqp {
 class Slice final : public Node {
  public:
   Slice(Index begin, std::vector<Slot*> inputs, Slot* output) : Node(std::move(inputs), output), begin_(begin) {
+    require_inputs(1);
     if (begin < 0 || begin + output->size > in(0).size) throw ConfigError("a slice reaches beyond its array");
   }
 
-  void forward(Index n_draws, Team&) override {
-    for (Index s = 0; s < output_->rows(n_draws); ++s) {
-      std::copy_n(in(0).at(s) + begin_, output_->size, output_->at(s));
-    }
+  void forward(Index n_draws, Team& team) override {
+    for_pieces(team, 0, output_->rows(n_draws), output_->size, kGrain, [&](Index s, Index begin, Index end) {
+      const double* const x = in(0).at(s) + begin_;
+      double* const out = output_->at(s);
+      for (Index i = begin; i < end; ++i) out[i] = x[i];
+    });
   }
 
   void backward(const Sweep& sweep) override {
     if (!in(0).active) return;
-    sweep.for_each_row(output_->per_draw, [&](Index s) {
-      kernels().axpy(output_->size, 1.0, output_->adjoint_at(s), in(0).adjoint_at(s) + begin_);
+    sweep.for_rows(output_->per_draw, [&](Index first, Index n) {
+      for_pieces(sweep.team, first, n, output_->size, kGrain, [&](Index s, Index begin, Index end) {
+        const double* const from = output_->adjoint_at(s);
+        double* const to = in(0).adjoint_at(s) + begin_;
+        for (Index i = begin; i < end; ++i) to[i] += from[i];
+      });
     });
   }
 
  private:
+  static constexpr Index kGrain = 16384;
+
   Index begin_;
 };
 

@@ -38,7 +38,9 @@ inline constexpr UnaryFunction kUnaryFunctions[] = {
     {"multiply_constant", [](Index n, X x, double* y, double c) { fill(n, y, [&](Index i) { return x[i] * c; }); },
      [](Index n, X, X, double* d, double c) { fill(n, d, [&](Index) { return c; }); }},
     {"power", [](Index n, X x, double* y, double c) { fill(n, y, [&](Index i) { return std::pow(x[i], c); }); },
-     [](Index n, X x, X, double* d, double c) { fill(n, d, [&](Index i) { return c * std::pow(x[i], c - 1.0); }); }},
+     [](Index n, X x, X, double* d, double c) {
+       fill(n, d, [&](Index i) { return c == 0.0 ? 0.0 : c * std::pow(x[i], c - 1.0); });
+     }},
     {"square", [](Index n, X x, double* y, double) { fill(n, y, [&](Index i) { return x[i] * x[i]; }); },
      [](Index n, X x, X, double* d, double) { fill(n, d, [&](Index i) { return 2.0 * x[i]; }); }},
     {"reciprocal", [](Index n, X x, double* y, double) { fill(n, y, [&](Index i) { return 1.0 / x[i]; }); },
@@ -85,7 +87,10 @@ inline constexpr UnaryFunction kUnaryFunctions[] = {
 class Unary final : public Node {
  public:
   Unary(const UnaryFunction& function, double constant, std::vector<Slot*> inputs, Slot* output)
-      : Node(std::move(inputs), output), function_(function), constant_(constant) {}
+      : Node(std::move(inputs), output), function_(function), constant_(constant) {
+    require_inputs(1);
+    if (in(0).size != output->size) throw ConfigError("the result must have the argument's size");
+  }
 
   void forward(Index n_draws, Team& team) override {
     const Slot& x = in(0);
