@@ -19,7 +19,6 @@ from klqp.model.random_variable import Distribution, RandomVariable, rng_of
 __all__ = ["evaluate", "log_prob", "parameter_values", "sample"]
 
 Float64 = npt.NDArray[np.float64]
-_NO_NOISE = np.zeros((1, 1))
 
 
 def evaluate(wanted: list[Expression], given: Mapping[Expression, Float64], n: int) -> list[Float64]:
@@ -53,8 +52,10 @@ def evaluate(wanted: list[Expression], given: Mapping[Expression, Float64], n: i
         if array.shape == (n, *e.shape):
             emitter.arrays[e] = core.input(e.size)
             draws.append(np.ascontiguousarray(array).reshape(n, -1))
-        else:
+        elif array.shape == e.shape:
             emitter.arrays[e] = core.data(array)
+        else:
+            raise ValueError(f"values of {e!r} must have shape {e.shape} or {(n, *e.shape)}, not {array.shape}")
     slots = [emitter.emit(e) for e in wanted]
     values = core.evaluate(n, flat, np.zeros((n, 1)), draws, slots)
     shapes = [((n,) if core.flags(slot)[0] else ()) + e.shape for e, slot in zip(wanted, slots, strict=True)]

@@ -1,14 +1,15 @@
 """Operations on expressions: the vocabulary of models.
 
-Every function takes expressions, arrays and numbers; given none of the former it computes with NumPy at once.
+Every function takes expressions, arrays and numbers. What depends on data alone is computed once, not in every step.
 """
 
 from __future__ import annotations
 
 import builtins
 import math
+import operator
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -150,9 +151,10 @@ def power(x: Any, exponent: float) -> Expression:
     TypeError
         If the exponent is not a number: write ``exp(exponent * log(x))``.
     """
-    if isinstance(exponent, Expression) or np.ndim(exponent) != 0:
+    number = as_expression(exponent)
+    if not _is_number(number):
         raise TypeError("the exponent must be one constant number; for others write exp(exponent * log(x))")
-    exponent = float(exponent)
+    exponent = float(number.value)
     named = {2.0: "square", -1.0: "reciprocal", 0.5: "sqrt"}
     if exponent in named:
         return _unary(named[exponent], x)
@@ -170,40 +172,38 @@ def _binary(op: str, a: Any, b: Any) -> Expression:
     return Node(op, [e if e.size in (1, size) else broadcast_to(e, shape) for e in (x, y)], shape)
 
 
-def _scalar(value: Any) -> float | None:
-    """Return the number if `value` is a plain one."""
-    if isinstance(value, Expression) or np.ndim(value) != 0 or isinstance(value, str):
-        return None
-    return float(value)
+def _is_number(x: Expression) -> TypeGuard[Constant]:
+    return isinstance(x, Constant) and x.ndim == 0
+
+
+def _with_number(op: str, x: Expression, number: Constant) -> Expression:
+    return _unary(op, x, float(number.value))
 
 
 def add(a: Any, b: Any) -> Expression:
     """Return a + b, broadcast as NumPy does."""
-    for x, y in ((a, b), (b, a)):
-        if isinstance(x, Expression) and (number := _scalar(y)) is not None:
-            return _unary("add_constant", x, number)
-    return _binary("add", a, b)
+    x, y = as_expression(a), as_expression(b)
+    if _is_number(y):
+        return _with_number("add_constant", x, y)
+    return _with_number("add_constant", y, x) if _is_number(x) else _binary("add", x, y)
 
 
 def subtract(a: Any, b: Any) -> Expression:
     """Return a - b, broadcast as NumPy does."""
-    if isinstance(a, Expression) and (number := _scalar(b)) is not None:
-        return _unary("add_constant", a, -number)
-    return _binary("subtract", a, b)
+    x, y = as_expression(a), as_expression(b)
+    return _with_number("add_constant", x, Constant(-y.value)) if _is_number(y) else _binary("subtract", x, y)
 
 
 def multiply(a: Any, b: Any) -> Expression:
     """Return a * b, broadcast as NumPy does."""
-    for x, y in ((a, b), (b, a)):
-        if isinstance(x, Expression) and (number := _scalar(y)) is not None:
-            return _unary("multiply_constant", x, number)
-    return _binary("multiply", a, b)
+    x, y = as_expression(a), as_expression(b)
+    if _is_number(y):
+        return _with_number("multiply_constant", x, y)
+    return _with_number("multiply_constant", y, x) if _is_number(x) else _binary("multiply", x, y)
 
 
 def divide(a: Any, b: Any) -> Expression:
     """Return a / b, broadcast as NumPy does."""
-    if isinstance(a, Expression) and (number := _scalar(b)) is not None and number != 0.0:
-        return _binary("divide", a, number)
     return _binary("divide", a, b)
 
 
@@ -212,8 +212,6 @@ def broadcast_to(x: Any, shape: Shape) -> Expression:
     x = as_expression(x)
     if x.shape == tuple(shape):
         return x
-    if isinstance(x, Constant):
-        return Constant(np.broadcast_to(x.value, shape))
     try:
         index = np.broadcast_to(_positions(x), shape)
     except ValueError:
@@ -260,6 +258,10 @@ def _along(op: str, x: Any, axis: int | None, keeps: bool) -> Expression:
 
 
 def _axis(x: Expression, axis: int) -> int:
+    try:
+        axis = operator.index(axis)
+    except TypeError:
+        raise TypeError(f"axis must be one integer or None, not {axis!r}") from None
     if not -x.ndim <= axis < x.ndim:
         raise ValueError(f"axis {axis} is out of bounds for shape {x.shape}")
     return axis % x.ndim
@@ -297,7 +299,7 @@ def softmax(x: Any, axis: int = -1) -> Expression:
 def reshape(x: Any, *shape: int | tuple[int, ...]) -> Expression:
     """Return the same elements, in C order, in another shape; one size may be -1."""
     x = as_expression(x)
-    wanted = shape[0] if len(shape) == 1 and isinstance(shape[0], tuple) else shape
+    wanted = shape[0] if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape
     out = np.empty(x.shape, np.bool_).reshape(wanted).shape  # NumPy's rules, and its errors
     return x if out == x.shape else Reshaped(x, out)
 
@@ -329,8 +331,10 @@ def stack(parts: Sequence[Any], axis: int = 0) -> Expression:
     xs = [as_expression(x) for x in parts]
     if not xs or any(x.shape != xs[0].shape for x in xs):
         raise ValueError(f"stack needs arrays of one shape, not {[x.shape for x in xs]}")
-    at = axis % (xs[0].ndim + 1)
     shape = xs[0].shape
+    if not -len(shape) - 1 <= axis <= len(shape):
+        raise ValueError(f"axis {axis} is out of bounds for a stack of arrays of shape {shape}")
+    at = axis % (len(shape) + 1)
     return concatenate([reshape(x, (*shape[:at], 1, *shape[at:])) for x in xs], at)
 
 
@@ -372,10 +376,10 @@ def _positions(x: Expression) -> npt.NDArray[np.int64]:
 
 def _gather(x: Expression, index: npt.NDArray[np.int64]) -> Expression:
     """Return the elements of x, in C order, at the positions `index`."""
-    if isinstance(x, Constant):
-        return Constant(x.value.ravel()[index])
     if index.size == 0:
         raise IndexError(f"the index selects nothing from shape {x.shape}")
+    if isinstance(x, Constant):
+        return Constant(x.value.ravel()[index])
     flat = index.ravel()
     if np.array_equal(flat, np.arange(flat[0], flat[0] + flat.size)):
         if flat.size == x.size:

@@ -129,7 +129,7 @@ def check_pullback(node, seed=1):
 def every_sharing(case):
     moving = [i for i in range(len(case.sizes)) if i not in case.data]
     for choice in itertools.product((False, True), repeat=len(moving)):
-        yield {i: c for i, c in zip(moving, choice, strict=True)}
+        yield dict(zip(moving, choice, strict=True))
 
 
 # --- examples --------------------------------------------------------------------------------------------------
