@@ -389,11 +389,11 @@ class Geometric(ElementwiseDistribution):
     def _entropy(self, logits: Float64 | None = None, probs: Float64 | None = None) -> Any:
         from klqp.model.distributions.formulas import bernoulli_entropy
 
-        if logits is None:
+        if probs is not None:
             return bernoulli_entropy(None, probs) / probs
         # -log(p) - log(1 - p) (1 - p) / p
-        failures = np.where(logits < -40, 1.0, np.exp(-logits) * np.logaddexp(0.0, logits))
-        return np.logaddexp(0.0, -logits) + failures
+        x = np.asarray(logits)
+        return np.logaddexp(0.0, -x) + np.where(x < -40, 1.0, np.exp(-x) * np.logaddexp(0.0, x))
 
 
 def _rate(rate: Float64 | None, log_rate: Float64 | None) -> Any:

@@ -38,6 +38,9 @@ class NormalDraws(ElementwiseDistribution):
     def _emit_total(self, emitter: Emitter, each: int, n: int, scale: int | None) -> int:
         """Add the sum over elements, each times its factor, of n numbers: one for each element or one for all."""
         if scale is not None:
+            if n != self.size:
+                index = emitter.core.data(np.zeros(self.size))
+                each = emitter.core.node("gather", [each, index], self.size, {"width": [1]}, {})
             return emitter.total(emitter.node("multiply", [each, scale], self.size), self.size)
         total = emitter.total(each, n)
         return total if n == self.size else emitter.node("multiply_constant", [total], 1, float(self.size))
