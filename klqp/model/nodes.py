@@ -1,6 +1,7 @@
 """Operations on expressions: the vocabulary of models.
 
-Every function takes expressions, arrays and numbers. What depends on data alone is computed once, not in every step.
+Every function takes expressions, arrays and numbers, and returns an expression. What depends on data alone is computed
+once, not in every step.
 """
 
 from __future__ import annotations

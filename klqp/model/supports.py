@@ -120,31 +120,73 @@ def _unit_diagonal(x: Float64) -> npt.NDArray[np.bool_]:
     return np.asarray((np.abs(np.diagonal(x, axis1=-2, axis2=-1) - 1.0) < 1e-8).all(-1))
 
 
+def _is_positive(x: Float64) -> npt.NDArray[np.bool_]:
+    return np.asarray(x > 0)
+
+
+def _is_nonnegative(x: Float64) -> npt.NDArray[np.bool_]:
+    return np.asarray(x >= 0)
+
+
+def _is_probability(x: Float64) -> npt.NDArray[np.bool_]:
+    return np.asarray((x >= 0) & (x <= 1))
+
+
+def _is_positive_probability(x: Float64) -> npt.NDArray[np.bool_]:
+    return np.asarray((x > 0) & (x <= 1))
+
+
+def _is_probability_below_1(x: Float64) -> npt.NDArray[np.bool_]:
+    return np.asarray((x >= 0) & (x < 1))
+
+
+def _is_ordered(x: Float64) -> npt.NDArray[np.bool_]:
+    return np.asarray((np.diff(x) > 0).all(-1))
+
+
+def _is_positive_ordered(x: Float64) -> npt.NDArray[np.bool_]:
+    return np.asarray(_is_ordered(x) & (x[..., 0] > 0))
+
+
+def _is_cholesky_corr(x: Float64) -> npt.NDArray[np.bool_]:
+    return np.asarray(_is_lower(x) & (np.abs((x**2).sum(-1) - 1.0) < 1e-6).all(-1))
+
+
+def _is_correlation(x: Float64) -> npt.NDArray[np.bool_]:
+    return np.asarray(_is_positive_definite(x) & _unit_diagonal(x))
+
+
+def _is_count(x: Float64) -> npt.NDArray[np.bool_]:
+    return np.asarray((x >= 0) & _is_integer(x))
+
+
+def _is_binary(x: Float64) -> npt.NDArray[np.bool_]:
+    return np.asarray((x == 0) | (x == 1))
+
+
+def _is_one_hot(x: Float64) -> npt.NDArray[np.bool_]:
+    return np.asarray(_is_binary(x).all(-1) & (x.sum(-1) == 1))
+
+
 REAL = Support("real", 0, "identity", words="real and finite")
 REAL_VECTOR = Support("real", 1, "identity", words="real and finite")
-POSITIVE = Support("positive", 0, "positive", words="positive and finite", check=lambda x: np.asarray(x > 0))
-NONNEGATIVE = Support("nonnegative", 0, "positive", words="at least 0 and finite", check=lambda x: np.asarray(x >= 0))
-UNIT_INTERVAL = Support(
-    "unit_interval", 0, "unit_interval", words="in [0, 1]", check=lambda x: np.asarray((x >= 0) & (x <= 1))
-)
+POSITIVE = Support("positive", 0, "positive", words="positive and finite", check=_is_positive)
+NONNEGATIVE = Support("nonnegative", 0, "positive", words="at least 0 and finite", check=_is_nonnegative)
+UNIT_INTERVAL = Support("unit_interval", 0, "unit_interval", words="in [0, 1]", check=_is_probability)
+# For probabilities of which one end is no distribution.
+UNIT_INTERVAL_ABOVE_0 = Support("unit_interval", 0, "unit_interval", words="in (0, 1]", check=_is_positive_probability)
+UNIT_INTERVAL_BELOW_1 = Support("unit_interval", 0, "unit_interval", words="in [0, 1)", check=_is_probability_below_1)
 SIMPLEX = Support("simplex", 1, "simplex", check=_is_simplex)
-ORDERED = Support("ordered", 1, "ordered", check=lambda x: np.asarray((np.diff(x) > 0).all(-1)))
-POSITIVE_ORDERED = Support(
-    "positive_ordered", 1, "positive_ordered", check=lambda x: np.asarray((np.diff(x) > 0).all(-1) & (x[..., 0] > 0))
-)
+ORDERED = Support("ordered", 1, "ordered", check=_is_ordered)
+POSITIVE_ORDERED = Support("positive_ordered", 1, "positive_ordered", check=_is_positive_ordered)
 CHOLESKY_COV = Support("cholesky_cov", 2, "cholesky_cov", check=_is_lower)
-CHOLESKY_CORR = Support(
-    "cholesky_corr",
-    2,
-    "cholesky_corr",
-    check=lambda x: _is_lower(x) & (np.abs((x**2).sum(-1) - 1.0) < 1e-6).all(-1),
-)
+CHOLESKY_CORR = Support("cholesky_corr", 2, "cholesky_corr", check=_is_cholesky_corr)
 COVARIANCE = Support("covariance", 2, "covariance", check=_is_positive_definite)
-CORRELATION = Support("correlation", 2, "correlation", check=lambda x: _is_positive_definite(x) & _unit_diagonal(x))
-COUNT = Support("count", 0, None, words="integers of at least 0", check=lambda x: (x >= 0) & _is_integer(x))
-BINARY = Support("binary", 0, None, words="0 or 1", check=lambda x: np.asarray((x == 0) | (x == 1)))
-INTEGER = Support("integer", 0, None, check=_is_integer)
-ONE_HOT = Support("one_hot", 1, None, check=lambda x: np.asarray(((x == 0) | (x == 1)).all(-1) & (x.sum(-1) == 1)))
+CORRELATION = Support("correlation", 2, "correlation", check=_is_correlation)
+COUNT = Support("count", 0, None, words="integers of at least 0", check=_is_count)
+BINARY = Support("binary", 0, None, words="0 or 1", check=_is_binary)
+INTEGER = Support("integer", 0, None, words="integers", check=_is_integer)
+ONE_HOT = Support("one_hot", 1, None, check=_is_one_hot)
 
 
 def interval(lower: npt.ArrayLike, upper: npt.ArrayLike) -> Support:
@@ -195,7 +237,7 @@ _BY_NAME = {
         CORRELATION,
     )
 }
-_SOFTPLUS = Support("positive", 0, "softplus", check=lambda x: np.asarray(x > 0))
+_SOFTPLUS = Support("positive", 0, "softplus", words="positive and finite", check=_is_positive)
 
 
 def as_support(value: Any) -> Support:

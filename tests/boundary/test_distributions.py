@@ -1,5 +1,8 @@
 """Distributions: what their arguments may be, and that mistakes are named with what was expected and what came."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 
@@ -136,6 +139,17 @@ def test_names(kind, example):
     for bad in ("", 3):
         with pytest.raises(ValueError, match="name must be a string that is not empty"):
             kind(**example, name=bad)
+
+
+@each_example
+def test_pickles_and_copies(kind, example):
+    """A copy is the variable itself; what was pickled is another one like it."""
+    variable = kind(**example, shape=2, name="x")
+    assert copy.deepcopy(variable) is copy.copy(variable) is variable
+    other = pickle.loads(pickle.dumps(variable))
+    assert (other.name, other.shape, other.space) == ("x", (2,), variable.space)
+    np.testing.assert_array_equal(other.sample(3, seed=1), variable.sample(3, seed=1))
+    np.testing.assert_array_equal(other.log_prob([1.0, 2.0]), variable.log_prob([1.0, 2.0]))
 
 
 # --- supports ---

@@ -11,14 +11,22 @@ import numpy.typing as npt
 from klqp.model.distributions.summation import bulk, summed_entropy
 from klqp.model.expression import Constant
 from klqp.model.random_variable import ElementwiseDistribution, Shape
-from klqp.model.supports import BINARY, COUNT, NONNEGATIVE, POSITIVE, REAL, UNIT_INTERVAL, Support, integers_to
+from klqp.model.supports import (
+    BINARY,
+    COUNT,
+    NONNEGATIVE,
+    POSITIVE,
+    REAL,
+    UNIT_INTERVAL,
+    UNIT_INTERVAL_ABOVE_0,
+    UNIT_INTERVAL_BELOW_1,
+    Support,
+    integers_to,
+)
 
 __all__ = ["Bernoulli", "BetaBinomial", "Binomial", "Geometric", "NegativeBinomial", "Poisson"]
 
 Float64 = npt.NDArray[np.float64]
-
-_ABOVE_0 = Support("unit_interval", words="in (0, 1]", check=lambda x: np.asarray((x > 0) & (x <= 1)))
-_BELOW_1 = Support("unit_interval", words="in [0, 1)", check=lambda x: np.asarray((x >= 0) & (x < 1)))
 
 
 def _exactly_one(kind: str, **given: Any) -> tuple[str, dict[str, Any]]:
@@ -306,7 +314,7 @@ class NegativeBinomial(ElementwiseDistribution):
     parameter_supports: ClassVar[Mapping[str, Support]] = {
         "total_count": POSITIVE,
         "logits": REAL,
-        "probs": _BELOW_1,
+        "probs": UNIT_INTERVAL_BELOW_1,
     }
 
     def __init__(
@@ -363,7 +371,7 @@ class Geometric(ElementwiseDistribution):
     name : str, optional
     """
 
-    parameter_supports: ClassVar[Mapping[str, Support]] = {"logits": REAL, "probs": _ABOVE_0}
+    parameter_supports: ClassVar[Mapping[str, Support]] = {"logits": REAL, "probs": UNIT_INTERVAL_ABOVE_0}
 
     def __init__(
         self, logits: Any = None, probs: Any = None, *, shape: int | Shape | None = None, name: str | None = None
