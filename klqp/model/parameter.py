@@ -102,10 +102,17 @@ class Parameter(Expression):
         self._version += 1
 
     def _to_unconstrained(self, value: Float64, which: str) -> Float64:
-        u = self._bijector.inverse(value.reshape(1, -1))[0]
+        u: Float64 = self._bijector.inverse(value.reshape(1, -1))[0]
         if not np.isfinite(u).all():
             raise ValueError(f"{self._what(which)} must be inside the support {self.support}, not {value!r}")
         return u
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in self.__dict__.items() if key != "_bijector"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._bijector = self.support.transform(self.shape)
 
     def _what(self, which: str) -> str:
         return f"{which} of parameter {self.name!r}" if self.name else f"the parameter's {which}"

@@ -152,6 +152,18 @@ def test_pickles_and_copies(kind, example):
     np.testing.assert_array_equal(other.log_prob([1.0, 2.0]), variable.log_prob([1.0, 2.0]))
 
 
+def test_pickled_parents():
+    """A parameter keeps its value, and a hierarchy its parents."""
+    p = klqp.Parameter([0.25, 0.5], support="unit_interval", name="p")
+    p.value = [0.75, 0.125]
+    variable = klqp.Binomial(klqp.Poisson(klqp.exp(klqp.Normal(2.0, 1.0))), probs=p)
+    other = pickle.loads(pickle.dumps(variable))
+    np.testing.assert_array_equal(other.parameters["probs"].value, p.value)
+    np.testing.assert_array_equal(other.sample(5, seed=1), variable.sample(5, seed=1))
+    other.parameters["probs"].value = [0.5, 0.5]
+    assert p.value == pytest.approx([0.75, 0.125])
+
+
 # --- supports ---
 def test_uniform_needs_ordered_bounds():
     for low, high in [(1.0, 1.0), (2.0, 1.0), ([0.0, 3.0], 2.0), (-1e308, 1e308)]:
