@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -131,10 +131,14 @@ class Expression:
         return f"<klqp {type(self).__name__} shape={self.shape}>"
 
 
-def _nodes() -> Any:
+class _Operations(Protocol):
+    def __getattr__(self, name: str) -> Callable[..., Expression]: ...
+
+
+def _nodes() -> _Operations:
     from klqp.model import nodes
 
-    return nodes
+    return cast("_Operations", nodes)
 
 
 class Constant(Expression):

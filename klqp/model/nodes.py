@@ -144,7 +144,7 @@ def norm_cdf(x: Any) -> Expression:
     return _unary("norm_cdf", x)
 
 
-def power(x: Any, exponent: float) -> Expression:
+def power(x: Any, exponent: Any) -> Expression:
     """Return x**exponent for a constant exponent.
 
     Raises
@@ -210,14 +210,14 @@ def divide(a: Any, b: Any) -> Expression:
 
 def broadcast_to(x: Any, shape: Shape) -> Expression:
     """Return x repeated to a shape, by NumPy's rules."""
-    x = as_expression(x)
-    if x.shape == tuple(shape):
-        return x
+    source = as_expression(x)
+    if source.shape == tuple(shape):
+        return source
     try:
-        index = np.broadcast_to(_positions(x), shape)
+        index = np.broadcast_to(_positions(source), shape)
     except ValueError:
-        raise ValueError(f"shape {x.shape} cannot be broadcast to {tuple(shape)}") from None
-    return _gather(x, index)
+        raise ValueError(f"shape {source.shape} cannot be broadcast to {tuple(shape)}") from None
+    return _gather(source, index)
 
 
 # --- products --------------------------------------------------------------------------------------------------
@@ -300,7 +300,7 @@ def softmax(x: Any, axis: int = -1) -> Expression:
 def reshape(x: Any, *shape: int | tuple[int, ...]) -> Expression:
     """Return the same elements, in C order, in another shape; one size may be -1."""
     x = as_expression(x)
-    wanted = shape[0] if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape
+    wanted: Any = shape[0] if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape
     out = np.empty(x.shape, np.bool_).reshape(wanted).shape  # NumPy's rules, and its errors
     return x if out == x.shape else Reshaped(x, out)
 

@@ -405,7 +405,7 @@ class Geometric(ElementwiseDistribution):
 
 
 def _rate(rate: Float64 | None, log_rate: Float64 | None) -> Any:
-    return np.exp(log_rate) if rate is None else rate
+    return np.exp(np.asarray(log_rate)) if rate is None else rate
 
 
 def _up_to(total_count: Any, shape: Shape) -> Support:
