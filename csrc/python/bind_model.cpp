@@ -5,6 +5,8 @@
 #include "core/run.hpp"
 #include "model/bijectors/registry.hpp"
 #include "model/nodes/density.hpp"
+#include "model/nodes/events/event_density.hpp"
+#include "model/nodes/events/registry.hpp"
 #include "model/nodes/registry.hpp"
 #include "model/nodes/target.hpp"
 #include "model/nodes/transform.hpp"
@@ -54,6 +56,15 @@ class ModelBuilder {
     return add(inputs, summed ? 1 : n, [&](std::vector<Slot*> in, Slot* out) {
       return std::make_unique<klqp::Density>(*kernel, n, klqp::Density::Options{summed, scaled, log_q}, std::move(in),
                                              out);
+    });
+  }
+
+  Id event_density(const std::string& name, const std::vector<Id>& inputs, Index n_events,
+                   const std::map<std::string, std::vector<Index>>& sizes, bool summed, bool scaled, bool log_q) {
+    auto law = klqp::find_row(klqp::kLaws, "event density", name)({sizes, {}});
+    return add(inputs, summed ? 1 : n_events, [&](std::vector<Slot*> in, Slot* out) {
+      return std::make_unique<klqp::EventDensity>(
+          std::move(law), n_events, klqp::EventDensity::Options{summed, scaled, log_q}, std::move(in), out);
     });
   }
 
@@ -258,6 +269,8 @@ void bind_model(py::module_& module) {
            py::arg("numbers") = std::map<std::string, std::vector<double>>{})
       .def("density", &Builder::density, py::arg("name"), py::arg("inputs"), py::arg("n"), py::arg("summed") = true,
            py::arg("scaled") = false, py::arg("log_q") = false)
+      .def("event_density", &Builder::event_density, py::arg("name"), py::arg("inputs"), py::arg("n_events"),
+           py::arg("sizes"), py::arg("summed") = true, py::arg("scaled") = false, py::arg("log_q") = false)
       .def("draw", &Builder::draw, py::arg("inputs"), py::arg("size"))
       .def("family", &Builder::family, py::arg("spec"), py::arg("params"), py::arg("noise"), py::arg("factor") = 1.0)
       .def("transform", &Builder::transform, py::arg("name"), py::arg("n_events"), py::arg("size"), py::arg("lower"),
@@ -281,4 +294,5 @@ void bind_model(py::module_& module) {
              py::arg("markov_blankets"), py::arg("noise"), py::arg("optimizer"), py::arg("config"), py::arg("params"),
              py::arg("objective") = py::none());
   module.attr("NODES") = klqp::node_names();
+  module.attr("EVENT_DENSITIES") = klqp::row_names(klqp::kLaws);
 }

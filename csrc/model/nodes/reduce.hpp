@@ -1,4 +1,4 @@
-// Sums, log-sum-exps and softmaxes along the middle axis of an array (outer, n, inner).
+// Sums, running sums, log-sum-exps and softmaxes along the middle axis of an array (outer, n, inner).
 #pragma once
 
 #include <cmath>
@@ -210,6 +210,38 @@ class LogSoftmax final : public Node {
 
  private:
   Lines lines_;
+};
+
+// out = running sums along the middle axis, of x's shape
+class CumulativeSum final : public Node {
+ public:
+  CumulativeSum(Axis axis, std::vector<Slot*> inputs, Slot* output) : Node(std::move(inputs), output), axis_(axis) {}
+
+  void forward(Index n_draws, Team&) override {
+    const Index block = axis_.n * axis_.inner;
+    for (Index o = 0; o < output_->rows(n_draws) * axis_.outer; ++o) {
+      const double* const x = in(0).value + o * block;
+      double* const out = output_->value + o * block;
+      std::copy_n(x, axis_.inner, out);
+      for (Index i = axis_.inner; i < block; ++i) out[i] = out[i - axis_.inner] + x[i];
+    }
+  }
+
+  // The running sums of the cotangent from the other end; that of the output is spent on them.
+  void backward(const Sweep& sweep) override {
+    if (!in(0).active) return;
+    const Index block = axis_.n * axis_.inner;
+    sweep.for_rows(output_->per_draw, [&](Index first, Index n) {
+      for (Index o = first * axis_.outer; o < (first + n) * axis_.outer; ++o) {
+        double* const cot = output_->adjoint + o * block;
+        for (Index i = block - axis_.inner; i-- > 0;) cot[i] += cot[i + axis_.inner];
+        kernels().axpy(block, 1.0, cot, in(0).adjoint + o * block);
+      }
+    });
+  }
+
+ private:
+  Axis axis_;
 };
 
 // out (outer, n_1 + n_2 + ..., inner): inputs (outer, n_i, inner) side by side

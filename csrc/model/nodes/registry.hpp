@@ -6,8 +6,11 @@
 #include "core/registry.hpp"
 #include "model/config.hpp"
 #include "model/nodes/binary.hpp"
+#include "model/nodes/events/steps.hpp"
 #include "model/nodes/gather.hpp"
 #include "model/nodes/matmul.hpp"
+#include "model/nodes/matrices.hpp"
+#include "model/nodes/rbf.hpp"
 #include "model/nodes/reduce.hpp"
 #include "model/nodes/slice.hpp"
 #include "model/nodes/unary.hpp"
@@ -44,12 +47,18 @@ std::unique_ptr<Node> make_along_axis(NodeSpec spec) {
   return std::make_unique<T>(axis, std::move(spec.inputs), spec.output);
 }
 
+template <InverseMap::Kind kind>
+std::unique_ptr<Node> make_inverse(NodeSpec spec) {
+  return std::make_unique<InverseMap>(kind, std::move(spec.inputs), spec.output);
+}
+
 inline constexpr Row<NodeMaker> kNodes[] = {
     {"add", make_binary<BinaryOperation::add>},
     {"subtract", make_binary<BinaryOperation::subtract>},
     {"multiply", make_binary<BinaryOperation::multiply>},
     {"divide", make_binary<BinaryOperation::divide>},
     {"sum", make_along_axis<Sum, true>},
+    {"cumsum", make_along_axis<CumulativeSum, false>},
     {"logsumexp", make_along_axis<LogSumExp, true>},
     {"log_softmax", make_along_axis<LogSoftmax, false>},
     {"slice",
@@ -69,6 +78,46 @@ inline constexpr Row<NodeMaker> kNodes[] = {
        const ProductShape shape{spec.config.integer("m"), spec.config.integer("k"), spec.config.integer("n")};
        return std::make_unique<MatMul>(shape, std::move(spec.inputs), spec.output);
      }},
+    {"cholesky",
+     [](NodeSpec spec) -> std::unique_ptr<Node> {
+       const NodeConfig& config = spec.config;
+       return std::make_unique<Cholesky>(config.integer("n"), config.integer("size"), std::move(spec.inputs),
+                                         spec.output);
+     }},
+    {"solve_triangular",
+     [](NodeSpec spec) -> std::unique_ptr<Node> {
+       const NodeConfig& config = spec.config;
+       return std::make_unique<SolveTriangular>(config.integer("n"), config.integer("size"), config.integer("cols"),
+                                                config.integer("transposed", 0) != 0, std::move(spec.inputs),
+                                                spec.output);
+     }},
+    {"tril_draw",
+     [](NodeSpec spec) -> std::unique_ptr<Node> {
+       const NodeConfig& config = spec.config;
+       return std::make_unique<TrilDraw>(config.integer("n"), config.integer("size"), std::move(spec.inputs),
+                                         spec.output);
+     }},
+    {"rbf",
+     [](NodeSpec spec) -> std::unique_ptr<Node> {
+       const NodeConfig& config = spec.config;
+       const Rbf::Shape shape{config.integer("n"), config.integer("m"), config.integer("d"),
+                              config.integer("cross", 0) != 0, config.number("constant", 0.0)};
+       return std::make_unique<Rbf>(shape, std::move(spec.inputs), spec.output);
+     }},
+    {"log_q_gate",
+     [](NodeSpec spec) -> std::unique_ptr<Node> {
+       return std::make_unique<LogQGate>(spec.config.integer("value") != 0, std::move(spec.inputs), spec.output);
+     }},
+    {"event_total",
+     [](NodeSpec spec) -> std::unique_ptr<Node> {
+       const NodeConfig& config = spec.config;
+       return std::make_unique<EventTotal>(config.integer("n"), config.integer("width"), config.integer("summed") != 0,
+                                           std::move(spec.inputs), spec.output);
+     }},
+    {"inverse_exp", make_inverse<InverseMap::Kind::exp>},
+    {"inverse_softplus", make_inverse<InverseMap::Kind::softplus>},
+    {"inverse_sigmoid", make_inverse<InverseMap::Kind::sigmoid>},
+    {"inverse_affine", make_inverse<InverseMap::Kind::affine>},
 };
 
 // All names, elementwise functions included.
