@@ -21,8 +21,11 @@ __all__ = [
     "absolute",
     "add",
     "broadcast_to",
+    "cholesky",
     "concatenate",
     "cos",
+    "cumsum",
+    "diag",
     "divide",
     "dot",
     "exp",
@@ -39,12 +42,14 @@ __all__ = [
     "norm_cdf",
     "outer",
     "power",
+    "rbf",
     "relu",
     "reshape",
     "sigmoid",
     "sin",
     "softmax",
     "softplus",
+    "solve_triangular",
     "sqrt",
     "square",
     "stack",
@@ -53,6 +58,7 @@ __all__ = [
     "take",
     "tanh",
     "transpose",
+    "tril",
 ]
 
 Shape = tuple[int, ...]
@@ -294,6 +300,126 @@ def log_softmax(x: Any, axis: int = -1) -> Expression:
 def softmax(x: Any, axis: int = -1) -> Expression:
     """Return exp(x) over its sum along an axis."""
     return exp(log_softmax(x, axis))
+
+
+def cumsum(x: Any, axis: int | None = None) -> Expression:
+    """Return running sums over all elements in C order, or along one axis."""
+    x = as_expression(x)
+    if axis is None and x.ndim != 1:
+        x = reshape(x, (x.size,))
+    return _along("cumsum", x, axis, True)
+
+
+# --- matrices --------------------------------------------------------------------------------------------------
+def cholesky(x: Any) -> Expression:
+    """Return the lower Cholesky factors of symmetric positive definite matrices, the last two axes.
+
+    Only the lower triangles are read. Where a matrix is not positive definite its factor is NaN.
+
+    Raises
+    ------
+    ValueError
+        If the matrices are not square.
+    """
+    x = as_expression(x)
+    if x.ndim < 2 or x.shape[-1] != x.shape[-2]:
+        raise ValueError(f"cholesky takes square matrices, not shape {x.shape}")
+    return Node("cholesky", [x], x.shape, integers={"n": [math.prod(x.shape[:-2])], "size": [x.shape[-1]]})
+
+
+def solve_triangular(a: Any, b: Any, transposed: bool = False) -> Expression:
+    """Return ``inv(a) @ b`` for lower triangular matrices a.
+
+    Parameters
+    ----------
+    a : array_like or expression (..., D, D)
+        Only the lower triangles are read.
+    b : array_like or expression (D,), (D, k) or (..., D, k)
+        A vector or matrices; matrices a of a batch need as many matrices b.
+    transposed : bool
+        Solve with the transpose of a instead.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit.
+    """
+    x, y = as_expression(a), as_expression(b)
+    if x.ndim < 2 or x.shape[-1] != x.shape[-2]:
+        raise ValueError(f"solve_triangular takes square matrices, not shape {x.shape}")
+    size, batch = x.shape[-1], y.shape[:-2]
+    rows = y.shape[-2:-1] if y.ndim > 1 else y.shape
+    if rows != (size,) or x.shape[:-2] not in ((), batch):
+        raise ValueError(f"solve_triangular: shapes {x.shape} and {y.shape} do not fit together")
+    sizes = {
+        "n": math.prod(batch),
+        "size": size,
+        "cols": y.shape[-1] if y.ndim > 1 else 1,
+        "transposed": int(transposed),
+    }
+    return Node("solve_triangular", [x, y], y.shape, integers={key: [n] for key, n in sizes.items()})
+
+
+def rbf(x: Any, x2: Any = None, lengthscale: Any = 1.0, variance: Any = 1.0, jitter: float = 0.0) -> Expression:
+    """Return the kernel matrix ``variance * exp(-|x_i - x2_j|^2 / (2 lengthscale^2))`` of points.
+
+    Parameters
+    ----------
+    x : array_like or expression (n, d)
+        Points; (n,) for points on a line.
+    x2 : array_like or expression (m, d), optional
+        Other points; default: x again.
+    lengthscale : array_like or expression, () or (d,)
+        One for all coordinates, or one for each.
+    variance : number or expression
+    jitter : float
+        Added to the diagonal when there are no other points, so that the matrix has a Cholesky factor.
+
+    Returns
+    -------
+    Expression (n, m)
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit.
+    """
+    points = [as_expression(p) for p in ([x] if x2 is None else [x, x2])]
+    points = [reshape(p, (p.size, 1)) if p.ndim == 1 else p for p in points]
+    scale, spread = as_expression(lengthscale), as_expression(variance)
+    d = points[0].shape[-1] if points[0].ndim else 0
+    if any(p.ndim != 2 or p.shape[1] != d for p in points):
+        raise ValueError(f"rbf takes points (n, d), not shapes {[p.shape for p in points]}")
+    if scale.shape not in ((), (1,), (d,)) or spread.size != 1:
+        raise ValueError(
+            f"rbf takes 1 or {d} lengthscales and one variance, not shapes {scale.shape} and {spread.shape}"
+        )
+    shape = (points[0].shape[0], points[-1].shape[0])
+    sizes = {"n": shape[0], "m": shape[1], "d": d, "cross": int(x2 is not None)}
+    inputs = [*points, scale, spread]
+    return Node("rbf", inputs, shape, integers={key: [n] for key, n in sizes.items()}, constant=jitter)
+
+
+def diag(x: Any) -> Expression:
+    """Return diagonal matrices (..., D, D) from vectors (..., D)."""
+    x = as_expression(x)
+    if x.ndim == 0:
+        raise ValueError("diag takes vectors, not a scalar")
+    size = x.shape[-1]
+    where = np.full((*x.shape, size), x.size)
+    where[..., np.arange(size), np.arange(size)] = _positions(x)
+    return _gather(concatenate([reshape(x, (x.size,)), np.zeros(1)]), where)
+
+
+def tril(x: Any) -> Expression:
+    """Return lower triangular matrices (..., D, D) from the rows of their triangles, vectors (..., D (D + 1) / 2)."""
+    x = as_expression(x)
+    size = (math.isqrt(8 * x.shape[-1] + 1) - 1) // 2 if x.ndim else 0
+    if size < 1 or size * (size + 1) // 2 != x.shape[-1]:
+        raise ValueError(f"tril takes vectors of 1, 3, 6, 10, ... elements, not shape {x.shape}")
+    where = np.full((*x.shape[:-1], size, size), x.size)
+    where[..., *np.tril_indices(size)] = _positions(x)
+    return _gather(concatenate([reshape(x, (x.size,)), np.zeros(1)]), where)
 
 
 # --- layout ----------------------------------------------------------------------------------------------------

@@ -16,6 +16,10 @@ __all__ = ["Support", "as_support"]
 Float64 = npt.NDArray[np.float64]
 
 
+# Bijectors of numbers; a space of vectors may go through one of them.
+_BY_ELEMENT = frozenset({"identity", "positive", "softplus", "lower", "upper", "interval", "unit_interval"})
+
+
 @dataclass(frozen=True)
 class Support:
     """A space of values.
@@ -89,8 +93,9 @@ class Support:
         batch = shape[: len(shape) - self.event_ndim]
         if self.event_ndim == 2 and shape[-1] != shape[-2]:
             raise ValueError(f"a {self.name} must be square, not of shape {shape}")
-        options: dict[str, Any] = {"n_events": int(np.prod(batch, dtype=np.int64))}
-        options["size"] = shape[-1] if self.event_ndim else 1
+        by_element = self.bijector in _BY_ELEMENT
+        options: dict[str, Any] = {"n_events": int(np.prod(shape if by_element else batch, dtype=np.int64))}
+        options["size"] = 1 if by_element else shape[-1]
         options["lower"], options["upper"] = list(self.lower), list(self.upper)
         return self.bijector, options
 
@@ -170,7 +175,9 @@ def _is_one_hot(x: Float64) -> npt.NDArray[np.bool_]:
 
 REAL = Support("real", 0, "identity", words="real and finite")
 REAL_VECTOR = Support("real", 1, "identity", words="real and finite")
+REAL_MATRIX = Support("real", 2, "identity", words="real and finite")
 POSITIVE = Support("positive", 0, "positive", words="positive and finite", check=_is_positive)
+POSITIVE_VECTOR = Support("positive", 1, "positive", words="positive and finite", check=_is_positive)
 NONNEGATIVE = Support("nonnegative", 0, "positive", words="at least 0 and finite", check=_is_nonnegative)
 UNIT_INTERVAL = Support("unit_interval", 0, "unit_interval", words="in [0, 1]", check=_is_probability)
 # For probabilities of which one end is no distribution.
@@ -184,6 +191,7 @@ CHOLESKY_CORR = Support("cholesky_corr", 2, "cholesky_corr", check=_is_cholesky_
 COVARIANCE = Support("covariance", 2, "covariance", check=_is_positive_definite)
 CORRELATION = Support("correlation", 2, "correlation", check=_is_correlation)
 COUNT = Support("count", 0, None, words="integers of at least 0", check=_is_count)
+COUNT_VECTOR = Support("count", 1, None, words="integers of at least 0", check=_is_count)
 BINARY = Support("binary", 0, None, words="0 or 1", check=_is_binary)
 INTEGER = Support("integer", 0, None, words="integers", check=_is_integer)
 ONE_HOT = Support("one_hot", 1, None, check=_is_one_hot)

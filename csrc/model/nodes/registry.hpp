@@ -114,6 +114,14 @@ inline constexpr Row<NodeMaker> kNodes[] = {
        return std::make_unique<EventTotal>(config.integer("n"), config.integer("width"), config.integer("summed") != 0,
                                            std::move(spec.inputs), spec.output);
      }},
+    {"log_mixture",
+     [](NodeSpec spec) -> std::unique_ptr<Node> {
+       const NodeConfig& config = spec.config;
+       const LogMixture::Options options{config.integer("probs") != 0, config.integer("stacked") != 0,
+                                         config.integer("log_q", 0) != 0};
+       return std::make_unique<LogMixture>(config.integer("n"), config.integer("size"), options, std::move(spec.inputs),
+                                           spec.output);
+     }},
     {"inverse_exp", make_inverse<InverseMap::Kind::exp>},
     {"inverse_softplus", make_inverse<InverseMap::Kind::softplus>},
     {"inverse_sigmoid", make_inverse<InverseMap::Kind::sigmoid>},

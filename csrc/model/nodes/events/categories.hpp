@@ -33,8 +33,8 @@ class Categories {
     kernels().scale(size_, 1.0 / total, p, p);
   }
 
-  // grad (K) += cot * d/dtheta of count * log p_k; nothing where count is 0
-  void add_one(const double* theta, const double*, Index k, double cot, double* grad) const noexcept {
+  // grad (K) += the share of log p_k apart from the normaliser, for a cotangent; 0 asks nothing of a weight of 0
+  void add_one(const double* theta, Index k, double cot, double* grad) const noexcept {
     if (cot != 0.0) grad[k] += probs_ ? cot / theta[k] : cot;
   }
   // grad (K) += the share of the normaliser, for cotangents of log p that sum to cot
@@ -78,7 +78,7 @@ class CategoricalLaw final : public Law {
   void add_gradient(const double* const* args, const double* prepared, const double*, double cot, double* const* grads,
                     double*) const noexcept override {
     if (grads[1] == nullptr) return;
-    categories_.add_one(args[1], prepared, static_cast<Index>(*args[0]), cot, grads[1]);
+    categories_.add_one(args[1], static_cast<Index>(*args[0]), cot, grads[1]);
     categories_.add_normaliser(prepared, cot, grads[1]);
   }
 
@@ -120,7 +120,7 @@ class CountsLaw final : public Law {
     double* const grad = grads[last()];
     if (grad == nullptr) return;
     for (Index i = 0; i < categories_.size(); ++i) {
-      categories_.add_one(args[last()], prepared, i, cot * args[0][i], grad);
+      categories_.add_one(args[last()], i, cot * args[0][i], grad);
     }
     categories_.add_normaliser(prepared, cot * total_count(args), grad);
   }

@@ -1,10 +1,11 @@
-// Steps that densities of events are composed of: gates for the cotangents of log q, sums over events, inverse maps.
+// Steps that densities of events are composed of: gates for the cotangents of log q, sums over events, mixtures,
+// inverse maps.
 #pragma once
 
 #include <cmath>
 
 #include "model/node.hpp"
-#include "model/nodes/events/law.hpp"
+#include "model/nodes/events/categories.hpp"
 
 namespace klqp {
 
@@ -85,6 +86,113 @@ class EventTotal final : public Node {
 
   Index n_, width_;
   bool summed_;
+};
+
+// out (n) = log sum_k p_k exp(c_k) for log densities c of K components: one input (n, K), or K inputs (n). The first
+// input are logits or weights of the components, (K) or (n, K); where the mixture belongs to q their cotangents are
+// subject to the sweep.
+class LogMixture final : public Node {
+ public:
+  struct Options {
+    bool probs, stacked, log_q;
+  };
+
+  LogMixture(Index n, Index size, Options options, std::vector<Slot*> inputs, Slot* output)
+      : Node(std::move(inputs), output), n_(n), size_(size), options_(options), categories_(size, options.probs) {
+    bool fits = n >= 1 && size >= 1 && (in(0).size == size || in(0).size == n * size) && output->size == n &&
+                static_cast<Index>(inputs_.size()) == 1 + (options.stacked ? 1 : size);
+    for (std::size_t k = 1; k < inputs_.size(); ++k) fits = fits && in(k).size == (options.stacked ? n * size : n);
+    if (!fits) throw ConfigError("the sizes of a mixture do not fit together");
+  }
+
+  void reserve(Index n_draws) override {
+    const Index rows = output_->rows(n_draws);
+    shares_.assign(static_cast<std::size_t>(rows * n_ * size_), 0.0);
+    prepared_.assign(static_cast<std::size_t>((in(0).per_draw ? rows : 1) * n_weights() * categories_.n_prepared()),
+                     0.0);
+    totals_.assign(static_cast<std::size_t>(size_), 0.0);
+  }
+
+  void forward(Index n_draws, Team& team) override {
+    const Index rows = output_->rows(n_draws);
+    team.for_range((in(0).per_draw ? rows : 1) * n_weights(), 256, [&](Index begin, Index end) {
+      for (Index t = begin; t < end; ++t) {
+        categories_.prepare(in(0).value + t * size_, prepared_.data() + t * categories_.n_prepared());
+      }
+    });
+    team.for_range(rows * n_, 256, [&](Index begin, Index end) {
+      for (Index t = begin; t < end; ++t) output_->value[t] = mix(t / n_, t % n_, shares_.data() + t * size_);
+    });
+  }
+
+  void backward(const Sweep& sweep) override {
+    const bool to_weights = in(0).active && (!options_.log_q || sweep.log_q_to_params);
+    sweep.for_each_row(output_->per_draw, [&](Index s) {
+      const double *const cot = output_->adjoint_at(s), *const shares = shares_.data() + s * n_ * size_;
+      sweep.team.for_range(n_, 1024, [&](Index begin, Index end) { pull_components(s, begin, end, cot, shares); });
+      if (to_weights) pull_weights(s, cot, shares);
+    });
+  }
+
+ private:
+  Index n_weights() const noexcept { return in(0).size / size_; }
+  const double* prepared(Index s, Index e) const noexcept {
+    const Index row = in(0).per_draw ? s : 0, event = n_weights() > 1 ? e : 0;
+    return prepared_.data() + (row * n_weights() + event) * categories_.n_prepared();
+  }
+  const Slot& component(Index k) const noexcept { return in(options_.stacked ? 1 : static_cast<std::size_t>(k) + 1); }
+  Index offset(Index e, Index k) const noexcept { return options_.stacked ? e * size_ + k : e; }
+
+  // Fills shares (K) with the posterior probabilities of the components.
+  double mix(Index s, Index e, double* shares) const noexcept {
+    const double* const log_p = prepared(s, e);
+    double most = kMinusInfinity, sum = 0.0;
+    for (Index k = 0; k < size_; ++k) {
+      shares[k] = log_p[k] == kMinusInfinity ? log_p[k] : log_p[k] + component(k).at(s)[offset(e, k)];
+      most = std::max(most, shares[k]);
+      sum += shares[k];
+    }
+    if (std::isnan(sum)) most = kNaN;
+    if (!std::isfinite(most)) {
+      std::fill_n(shares, size_, 0.0);
+      return most;
+    }
+    for (Index k = 0; k < size_; ++k) shares[k] -= most;
+    kernels().exp(size_, shares, shares);
+    const double total = kernels().sum(size_, shares);
+    kernels().scale(size_, 1.0 / total, shares, shares);
+    return most + std::log(total);
+  }
+
+  void pull_components(Index s, Index begin, Index end, const double* cot, const double* shares) const noexcept {
+    for (Index k = 0; k < size_; ++k) {
+      const Slot& x = component(k);
+      if (!x.active) continue;
+      double* const to = x.adjoint_at(s);
+      for (Index e = begin; e < end; ++e) to[offset(e, k)] += cot[e] * shares[e * size_ + k];
+    }
+  }
+
+  void pull_weights(Index s, const double* cot, const double* shares) noexcept {
+    std::fill(totals_.begin(), totals_.end(), 0.0);
+    for (Index e = 0; e < n_; ++e) {
+      kernels().axpy(size_, cot[e], shares + e * size_, totals_.data());
+      if (n_weights() == 1 && e + 1 < n_) continue;
+      const Index event = n_weights() > 1 ? e : 0;
+      const double* const theta = in(0).at(s) + event * size_;
+      double* const grad = in(0).adjoint_at(s) + event * size_;
+      for (Index k = 0; k < size_; ++k) categories_.add_one(theta, k, totals_[k], grad);
+      categories_.add_normaliser(prepared(s, e), kernels().sum(size_, totals_.data()), grad);
+      std::fill(totals_.begin(), totals_.end(), 0.0);
+    }
+  }
+
+  Index n_, size_;
+  Options options_;
+  Categories categories_;
+  std::vector<double> shares_;    // (rows, n, K)
+  std::vector<double> prepared_;  // of the weights, see Categories
+  std::vector<double> totals_;    // (K)
 };
 
 // y (n) -> x (n) with y = f(x), and behind it log|dx/dy| (n); outside the range of f: 0 and -infinity.

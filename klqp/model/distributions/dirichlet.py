@@ -1,0 +1,59 @@
+"""The Dirichlet distribution."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from klqp.model.distributions.event import EventDistribution, last_size
+from klqp.model.random_variable import Shape
+from klqp.model.supports import POSITIVE_VECTOR, SIMPLEX
+
+__all__ = ["Dirichlet"]
+
+Float64 = npt.NDArray[np.float64]
+
+
+class Dirichlet(EventDistribution):
+    """Vectors of probabilities.
+
+    Parameters
+    ----------
+    concentration : array_like or expression (..., K)
+        Positive.
+    shape : int or tuple of int, optional
+        Shape of the variable, K last; default: that of the concentration.
+    name : str, optional
+    """
+
+    parameter_supports = {"concentration": POSITIVE_VECTOR}
+    law = "dirichlet"
+
+    def __init__(self, concentration: Any, *, shape: int | Shape | None = None, name: str | None = None) -> None:
+        event = (last_size(concentration),)
+        super().__init__({"concentration": concentration}, shape=shape, name=name, support=SIMPLEX, event_shape=event)
+
+    # Gamma(a) = Gamma(a + 1) U^(1/a), by logarithms: small concentrations underflow.
+    def _sample(self, rng: np.random.Generator, shape: Shape, *, concentration: Float64) -> Float64:
+        a = np.broadcast_to(concentration, shape)
+        logs = np.log(rng.standard_gamma(a + 1.0)) - rng.standard_exponential(shape) / a
+        weights = np.exp(logs - logs.max(-1, keepdims=True))
+        return np.asarray(weights / weights.sum(-1, keepdims=True))
+
+    def _mean(self, concentration: Float64) -> Float64:
+        return concentration / concentration.sum(-1, keepdims=True)
+
+    def _variance(self, concentration: Float64) -> Float64:
+        total = concentration.sum(-1, keepdims=True)
+        mean = concentration / total
+        return mean * (1 - mean) / (total + 1)
+
+    def _entropy(self, concentration: Float64) -> Float64:
+        from scipy.special import digamma, gammaln
+
+        total = concentration.sum(-1)
+        each = gammaln(concentration) - (concentration - 1) * digamma(concentration)
+        size = concentration.shape[-1]
+        return np.asarray(each.sum(-1) - gammaln(total) + (total - size) * digamma(total))

@@ -1,0 +1,264 @@
+"""Mixtures, with the component summed out."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from klqp.model.distributions.categorical import Categorical, draw_categories, probabilities
+from klqp.model.distributions.event import event_total
+from klqp.model.expression import Expression
+from klqp.model.random_variable import Distribution, RandomVariable, Shape
+from klqp.model.supports import Support
+
+if TYPE_CHECKING:
+    from klqp.model.emitter import Emitter
+
+__all__ = ["Mixture", "MixtureSameFamily"]
+
+Float64 = npt.NDArray[np.float64]
+
+
+class _Mixture(Distribution):
+    """What the two have in common; its parameters are those of the categorical and of the components."""
+
+    cat: Categorical
+    n_components: int
+
+    def _setup(
+        self,
+        parts: Mapping[str, Distribution],
+        shape: Shape,
+        event_shape: Shape,
+        extra_axes: int,
+        name: str | None,
+        support: Support,
+    ) -> None:
+        """Take over the parameters of the parts as one's own, under the part's name and theirs."""
+        self._parts = dict(parts)
+        self.parameters: dict[str, Expression] = {}
+        supports: dict[str, Support] = {}
+        for prefix, part in self._parts.items():
+            for key, parameter in part.parameters.items():
+                own = part.parameter_supports[key]
+                # An axis of components is one of the parameter, not of the batch.
+                ndim = own.event_ndim + (0 if part is self.cat else extra_axes)
+                self.parameters[f"{prefix}_{key}"] = parameter
+                supports[f"{prefix}_{key}"] = Support(own.name, ndim, own.bijector, own.lower, own.upper)
+        self.parameter_supports = supports  # type: ignore[misc]
+        self.event_shape = event_shape
+        RandomVariable.__init__(self, shape, tuple(self.parameters.values()), name=name, support=support)
+
+    def _split(self, values: Sequence[Any]) -> list[list[Any]]:
+        """Return what belongs to the parameters of each part."""
+        rest = iter(values)
+        return [list(itertools.islice(rest, len(part.parameters))) for part in self._parts.values()]
+
+    def _split_parameters(self, parameters: Mapping[str, Float64]) -> list[dict[str, Float64]]:
+        groups = self._split([parameters[key] for key in self.parameters])
+        return [
+            dict(zip(part.parameters, group, strict=True))
+            for part, group in zip(self._parts.values(), groups, strict=True)
+        ]
+
+    def _emit_mixture(
+        self,
+        emitter: Emitter,
+        weights: int,
+        components: list[int],
+        scale: int | None,
+        summed: bool,
+        log_q: bool,
+    ) -> int:
+        cat = self.cat
+        own, n = cat.inputs[0].size // self.n_components, self.n_events
+        if own not in (1, n):
+            index = np.broadcast_to(np.arange(own).reshape(cat.batch_shape), self.batch_shape)
+            blocks = emitter.core.data(index.astype(np.float64))
+            k = self.n_components
+            weights = emitter.core.node("gather", [weights, blocks], n * k, {"width": [k]})
+        options = {
+            "n": [n],
+            "size": [self.n_components],
+            "probs": [int("probs" in cat.parameters)],
+            "stacked": [int(len(components) == 1)],
+            "log_q": [int(log_q)],
+        }
+        each = emitter.core.node("log_mixture", [weights, *components], n, options)
+        return event_total(emitter, each, n, 1, scale, summed)
+
+    def _component_moments(self, which: str, values: list[dict[str, Float64]]) -> list[Float64]:
+        """Return a moment of each component, with the mixture's shape."""
+        raise NotImplementedError
+
+    def _weights(self, values: list[dict[str, Float64]]) -> list[Float64]:
+        """Return the weight of each component, to multiply arrays of the mixture's shape."""
+        p = probabilities(values[0].get("logits"), values[0].get("probs"))
+        axes = (1,) * len(self.event_shape)
+        return [p[..., k].reshape(p.shape[:-1] + axes) for k in range(self.n_components)]
+
+    def _mean(self, **parameters: Float64) -> Float64:
+        values = self._split_parameters(parameters)
+        means = self._component_moments("_mean", values)
+        return np.asarray(sum(w * m for w, m in zip(self._weights(values), means, strict=True)))
+
+    def _variance(self, **parameters: Float64) -> Float64:
+        values = self._split_parameters(parameters)
+        means = self._component_moments("_mean", values)
+        spreads = self._component_moments("_variance", values)
+        weights = self._weights(values)
+        mean = sum(w * m for w, m in zip(weights, means, strict=True))
+        return np.asarray(sum(w * (v + (m - mean) ** 2) for w, m, v in zip(weights, means, spreads, strict=True)))
+
+
+def _moment(component: Distribution, which: str, values: dict[str, Float64]) -> Float64:
+    rule = getattr(component, which, None)
+    if rule is None:
+        raise TypeError(f"the {which[1:]} of {type(component).__name__} has no formula here")
+    return np.asarray(np.broadcast_to(rule(**values), component.shape), np.float64)
+
+
+def _check_parts(kind: str, cat: Any, components: Sequence[Any]) -> None:
+    if not isinstance(cat, Categorical):
+        raise TypeError(f"the first argument of {kind} must be a Categorical, not {type(cat).__name__}")
+    for component in components:
+        if not isinstance(component, Distribution):
+            raise TypeError(f"components of {kind} must be distributions, not {type(component).__name__}")
+
+
+class Mixture(_Mixture):
+    """A mixture of components that may be of different distributions.
+
+    Parameters
+    ----------
+    cat : Categorical
+        Which component; its batch shape broadcasts to the components'.
+    components : sequence of Distribution
+        One for each category, all of one shape and support. They give the mixture their parameters and are no
+        variables of the model themselves.
+    name : str, optional
+    """
+
+    def __init__(self, cat: Categorical, components: Sequence[Distribution], *, name: str | None = None) -> None:
+        components = list(components)
+        _check_parts("Mixture", cat, components)
+        if len(components) != cat.n_categories:
+            raise ValueError(
+                f"Mixture needs {cat.n_categories} components, one for each category, not {len(components)}"
+            )
+        first = components[0]
+        for component in components[1:]:
+            if (component.shape, component.event_shape) != (first.shape, first.event_shape):
+                raise ValueError(f"components of Mixture must have one shape, not {[c.shape for c in components]}")
+            if component.space != first.space:
+                raise ValueError(f"components of Mixture must have one support, not {[c.support for c in components]}")
+        _check_batch("Mixture", cat, first.batch_shape)
+        self.cat, self.components, self.n_components = cat, tuple(components), len(components)
+        parts = {"cat": cat} | {f"component{k}": c for k, c in enumerate(components)}
+        self._setup(parts, first.shape, first.event_shape, 0, name, first.space)
+
+    def emit_log_prob(
+        self,
+        emitter: Emitter,
+        value: int,
+        args: Sequence[int],
+        *,
+        scale: int | None = None,
+        summed: bool = True,
+        log_q: bool = False,
+    ) -> int:
+        """Add the log density to a program."""
+        (weights,), *groups = self._split(args)
+        each = [
+            component.emit_log_prob(emitter, value, group, summed=False, log_q=log_q)
+            for component, group in zip(self.components, groups, strict=True)
+        ]
+        return self._emit_mixture(emitter, weights, each, scale, summed, log_q)
+
+    def _component_moments(self, which: str, values: list[dict[str, Float64]]) -> list[Float64]:
+        return [_moment(c, which, v) for c, v in zip(self.components, values[1:], strict=True)]
+
+    def _sample(self, rng: np.random.Generator, shape: Shape, **parameters: Float64) -> Float64:
+        first, *rest = self._split_parameters(parameters)
+        batch = shape[: len(shape) - len(self.event_shape)]
+        chosen = draw_categories(rng, batch, probabilities(first.get("logits"), first.get("probs")))
+        chosen = chosen.reshape(batch + (1,) * len(self.event_shape))
+        out = np.empty(shape)
+        for k, (component, values) in enumerate(zip(self.components, rest, strict=True)):
+            np.copyto(out, component._sample(rng, shape, **values), where=chosen == k)
+        return out
+
+
+class MixtureSameFamily(_Mixture):
+    """A mixture of components that one distribution holds, along the last axis of its batch.
+
+    Parameters
+    ----------
+    mixture_distribution : Categorical
+        Which component; its batch shape broadcasts to the mixture's.
+    components_distribution : Distribution
+        Of batch shape (..., K). It gives the mixture its parameters and is no variable of the model itself.
+    name : str, optional
+    """
+
+    def __init__(
+        self, mixture_distribution: Categorical, components_distribution: Distribution, *, name: str | None = None
+    ) -> None:
+        cat, components = mixture_distribution, components_distribution
+        _check_parts("MixtureSameFamily", cat, [components])
+        if components.batch_shape[-1:] != (cat.n_categories,):
+            raise ValueError(
+                f"the last axis of the components' batch must have {cat.n_categories} elements, one for each category, "
+                f"but the batch is {components.batch_shape}"
+            )
+        batch = components.batch_shape[:-1]
+        _check_batch("MixtureSameFamily", cat, batch)
+        self.cat, self.components_distribution, self.n_components = cat, components, cat.n_categories
+        parts = {"cat": cat, "components": components}
+        self._setup(parts, batch + components.event_shape, components.event_shape, 1, name, components.space)
+
+    def emit_log_prob(
+        self,
+        emitter: Emitter,
+        value: int,
+        args: Sequence[int],
+        *,
+        scale: int | None = None,
+        summed: bool = True,
+        log_q: bool = False,
+    ) -> int:
+        """Add the log density to a program."""
+        (weights,), group = self._split(args)
+        width = math.prod(self.event_shape)
+        index = emitter.core.data(np.repeat(np.arange(self.n_events), self.n_components).astype(np.float64))
+        size = self.size * self.n_components
+        repeated = emitter.core.node("gather", [value, index], size, {"width": [width]})
+        each = self.components_distribution.emit_log_prob(emitter, repeated, group, summed=False, log_q=log_q)
+        return self._emit_mixture(emitter, weights, [each], scale, summed, log_q)
+
+    def _component_moments(self, which: str, values: list[dict[str, Float64]]) -> list[Float64]:
+        all_of_them = _moment(self.components_distribution, which, values[1])
+        axis = len(self.batch_shape)
+        return [np.take(all_of_them, k, axis) for k in range(self.n_components)]
+
+    def _sample(self, rng: np.random.Generator, shape: Shape, **parameters: Float64) -> Float64:
+        first, rest = self._split_parameters(parameters)
+        batch = shape[: len(shape) - len(self.event_shape)]
+        chosen = draw_categories(rng, batch, probabilities(first.get("logits"), first.get("probs")))
+        every = self.components_distribution._sample(rng, (*batch, self.n_components, *self.event_shape), **rest)
+        index = chosen.reshape((*batch, 1) + (1,) * len(self.event_shape))
+        return np.take_along_axis(every, index, len(batch)).reshape(shape)
+
+
+def _check_batch(kind: str, cat: Categorical, batch: Shape) -> None:
+    try:
+        fits = np.broadcast_shapes(cat.batch_shape, batch) == batch
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ValueError(f"the Categorical of {kind} has batch shape {cat.batch_shape}, but the components {batch}")
