@@ -19,6 +19,8 @@ from klqp.inference.klqp import (
 )
 from klqp.model.deterministic import Deterministic
 from klqp.model.distributions.bounded import Beta, Uniform, VonMises
+from klqp.model.distributions.categorical import Categorical, Multinomial, OneHotCategorical, OrderedLogistic
+from klqp.model.distributions.dirichlet import Dirichlet
 from klqp.model.distributions.discrete import (
     Bernoulli,
     BetaBinomial,
@@ -34,7 +36,16 @@ from klqp.model.distributions.location_scale import (
     Logistic,
     StudentT,
 )
+from klqp.model.distributions.matrix import LKJCholesky, Wishart
+from klqp.model.distributions.mixture import Mixture, MixtureSameFamily
+from klqp.model.distributions.multivariate_normal import (
+    MultivariateNormalDiag,
+    MultivariateNormalDiagPlusLowRank,
+    MultivariateNormalFullCovariance,
+    MultivariateNormalTriL,
+)
 from klqp.model.distributions.normal import Normal
+from klqp.model.distributions.point import Empirical, PointMass
 from klqp.model.distributions.positive import (
     Chi2,
     Exponential,
@@ -45,11 +56,14 @@ from klqp.model.distributions.positive import (
     LogNormal,
     Weibull,
 )
+from klqp.model.distributions.transformed import TransformedDistribution
 from klqp.model.log_density import LogDensity
 from klqp.model.nodes import (
     absolute,
+    cholesky,
     concatenate,
     cos,
+    cumsum,
     dot,
     exp,
     expm1,
@@ -62,12 +76,14 @@ from klqp.model.nodes import (
     mean,
     norm_cdf,
     outer,
+    rbf,
     relu,
     reshape,
     sigmoid,
     sin,
     softmax,
     softplus,
+    solve_triangular,
     sqrt,
     square,
     stack,
@@ -84,9 +100,12 @@ __all__ = [
     "Beta",
     "BetaBinomial",
     "Binomial",
+    "Categorical",
     "Cauchy",
     "Chi2",
     "Deterministic",
+    "Dirichlet",
+    "Empirical",
     "Exponential",
     "FullRankNormal",
     "Gamma",
@@ -98,17 +117,28 @@ __all__ = [
     "InterruptedRunWarning",
     "InverseGamma",
     "KLqp",
+    "LKJCholesky",
     "Laplace",
     "LogDensity",
     "LogNormal",
     "Logistic",
     "LowRankNormal",
     "MeanFieldNormal",
+    "Mixture",
+    "MixtureSameFamily",
+    "Multinomial",
+    "MultivariateNormalDiag",
+    "MultivariateNormalDiagPlusLowRank",
+    "MultivariateNormalFullCovariance",
+    "MultivariateNormalTriL",
     "NativeLogDensity",
     "NegativeBinomial",
     "Normal",
+    "OneHotCategorical",
+    "OrderedLogistic",
     "Parameter",
     "Plateau",
+    "PointMass",
     "Poisson",
     "RejectedDrawsWarning",
     "ReparameterizationEntropyKLqp",
@@ -122,15 +152,19 @@ __all__ = [
     "StudentT",
     "TargetError",
     "TimeLimit",
+    "TransformedDistribution",
     "Uniform",
     "UnreachedLatentWarning",
     "VariationalInference",
     "VonMises",
     "Weibull",
+    "Wishart",
     "__version__",
     "absolute",
+    "cholesky",
     "concatenate",
     "cos",
+    "cumsum",
     "dot",
     "exp",
     "expm1",
@@ -148,6 +182,7 @@ __all__ = [
     "optimizers",
     "outer",
     "placeholder",
+    "rbf",
     "relu",
     "reshape",
     "schedules",
@@ -156,6 +191,7 @@ __all__ = [
     "sin",
     "softmax",
     "softplus",
+    "solve_triangular",
     "sqrt",
     "square",
     "stack",

@@ -12,6 +12,7 @@ ESTIMATORS: list[str]
 OPTIMIZERS: list[str]
 BIJECTORS: list[str]
 NODES: list[str]
+EVENT_DENSITIES: list[str]
 
 class _Kernels:
     """The submodule `kernels`: single kernels of a table, for tests."""
@@ -158,6 +159,16 @@ class Model:
         name: str,
         inputs: Sequence[int],
         n: int,
+        summed: bool = True,
+        scaled: bool = False,
+        log_q: bool = False,
+    ) -> int: ...
+    def event_density(
+        self,
+        name: str,
+        inputs: Sequence[int],
+        n_events: int,
+        sizes: Mapping[str, Sequence[int]],
         summed: bool = True,
         scaled: bool = False,
         log_q: bool = False,
