@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
+import scipy.linalg
 import scipy.special
 import scipy.stats
 
 from klqp import _core
-from klqp.model.ancestral import evaluate
 from klqp.model.distributions.categorical import Categorical, Multinomial, OneHotCategorical, OrderedLogistic
 from klqp.model.distributions.dirichlet import Dirichlet
 from klqp.model.distributions.events_registry import EVENT_DISTRIBUTIONS
@@ -27,7 +27,6 @@ from klqp.model.distributions.normal import Normal
 from klqp.model.distributions.point import Empirical, PointMass
 from klqp.model.distributions.transformed import TransformedDistribution
 from klqp.model.emitter import Emitter
-from klqp.model.expression import Expression
 from klqp.model.parameter import Parameter
 
 # --- laws: what they are, apart from klqp ------------------------------------------------------------------------
@@ -45,8 +44,8 @@ def random_correlation_factor(rng, n, d):
     return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
 
 
-def log_lkj(l, eta):
-    d = len(l)
+def log_lkj(tril, eta):
+    d = len(tril)
     k = np.arange(1, d)
     log_z = (
         0.5 * k * math.log(math.pi)
@@ -54,7 +53,7 @@ def log_lkj(l, eta):
         - scipy.special.gammaln(eta + 0.5 * (d - 1))
     ).sum()
     i = np.arange(1, d)
-    return ((d - i - 1 + 2 * (eta - 1)) * np.log(np.diagonal(l)[1:])).sum() - log_z
+    return ((d - i - 1 + 2 * (eta - 1)) * np.log(np.diagonal(tril)[1:])).sum() - log_z
 
 
 def log_ordered(k, c, m):
@@ -65,6 +64,11 @@ def log_ordered(k, c, m):
 
 def log_normal_vector(x, loc, cov):
     return scipy.stats.multivariate_normal(loc, cov, allow_singular=False).logpdf(x)
+
+
+def log_normal_factor(x, loc, tril):
+    y = scipy.linalg.solve_triangular(tril, x - loc, lower=True)
+    return scipy.stats.norm.logpdf(y).sum() - np.log(np.diagonal(tril)).sum()
 
 
 def centred(direction):
@@ -184,7 +188,7 @@ def laws():
             "mvn_tril",
             {"size": d},
             [normal(d), normal(d), flat(random_tril, d)],
-            lambda x, m, l, d=d: log_normal_vector(x, m, l.reshape(d, d) @ l.reshape(d, d).T),
+            lambda x, m, tril, d=d: log_normal_factor(x, m, tril.reshape(d, d)),
             directions={2: lower(d)},
         )
     for d, r in ((1, 1), (4, 2), (2, 3), (30, 3)):
@@ -199,7 +203,7 @@ def laws():
             "lkj_cholesky",
             {"size": d},
             [flat(random_correlation_factor, d), positive(1)],
-            lambda l, eta, d=d: log_lkj(l.reshape(d, d), eta[0]),
+            lambda tril, eta, d=d: log_lkj(tril.reshape(d, d), eta[0]),
             directions={0: lower(d)},
         )
         yield Law(
@@ -318,7 +322,7 @@ class Built:
 
 
 @pytest.mark.parametrize("law", LAWS, ids=str)
-@pytest.mark.parametrize(("scale", "summed"), itertools.product((None, "one", "each"), (True, False)))
+@pytest.mark.parametrize(("scale", "summed"), list(itertools.product((None, "one", "each"), (True, False))))
 def test_values(law, scale, summed):
     rng = np.random.default_rng(1)
     n_args = len(law.make)
@@ -351,7 +355,7 @@ def test_many_events_and_draws_go_in_pieces(law, n, draws):
         for per_event in ([True] + [False] * (n_args - 1), [False] * n_args):
             built = Built(law, rng, n, draws, kinds, per_event)
             got = built.evaluate()
-            np.testing.assert_allclose(got, built.expected(), rtol=1e-10)
+            np.testing.assert_allclose(got, built.expected(), rtol=1e-10, atol=1e-11)
             built.check_gradients(rng)
 
 
@@ -510,12 +514,12 @@ def test_ordered_logistic_in_the_tails(gap, m):
 
 
 def test_normal_with_a_nearly_singular_factor():
-    l = np.array([[1e8, 0.0], [1e8, 1e-8]])
+    tril = np.array([[1e8, 0.0], [1e8, 1e-8]])
     y = np.array([0.3, -0.7])
-    value, grads = one("mvn_tril", {"size": 2}, l @ y, [0, 0], l)
+    value, grads = one("mvn_tril", {"size": 2}, tril @ y, [0, 0], tril)
     assert value == pytest.approx(-math.log(2 * math.pi) - 0.5 * (0.09 + 0.49), rel=0.2)  # x itself is rounded
     assert all(np.isfinite(g).all() for g in grads)
-    value, _ = one("mvn_tril", {"size": 2}, [0.0, 0.0], [0, 0], l)
+    value, _ = one("mvn_tril", {"size": 2}, [0.0, 0.0], [0, 0], tril)
     assert value == pytest.approx(-math.log(2 * math.pi), rel=1e-12)
 
 
@@ -554,17 +558,17 @@ def test_lkj_densities_integrate_to_one(d, eta):
 
 
 def cov(d, seed=0):
-    l = random_tril(np.random.default_rng(seed), 1, d)[0]
-    return l @ l.T
+    tril = random_tril(np.random.default_rng(seed), 1, d)[0]
+    return tril @ tril.T
 
 
 def distributions():
-    l = random_tril(np.random.default_rng(0), 2, 3)
+    tril = random_tril(np.random.default_rng(0), 2, 3)
     w = np.random.default_rng(1).standard_normal((3, 2))
     yield MultivariateNormalDiag([0.0, 1.0, 2.0], [[1.0, 2.0, 3.0], [0.5, 0.5, 0.5]])
     yield MultivariateNormalDiag(scale_diag=2.0, shape=4)
-    yield MultivariateNormalTriL([0.0, 1.0, 2.0], l)
-    yield MultivariateNormalTriL(0.5, l[0])
+    yield MultivariateNormalTriL([0.0, 1.0, 2.0], tril)
+    yield MultivariateNormalTriL(0.5, tril[0])
     yield MultivariateNormalFullCovariance(np.zeros((4, 3)), cov(3))
     yield MultivariateNormalDiagPlusLowRank(np.ones(3), [1.0, 2.0, 3.0], w)
     yield Dirichlet([0.5, 1.0, 4.0])
@@ -580,16 +584,16 @@ def distributions():
     yield LKJCholesky(3, 2.0)
     yield LKJCholesky(4, [0.6, 5.0])
     yield Wishart(5.0, cov(3))
-    yield Wishart([3.5, 8.0], scale_tril=l[0])
+    yield Wishart([3.5, 8.0], scale_tril=tril[0])
     yield Mixture(Categorical(probs=[0.3, 0.7]), [Normal(0.0, 1.0), Normal(3.0, 0.5)])
     yield Mixture(
         Categorical(logits=[[0.0, 1.0], [2.0, 0.0]]),
-        [MultivariateNormalDiag(np.zeros((2, 3))), MultivariateNormalTriL(np.ones(3), l)],
+        [MultivariateNormalDiag(np.zeros((2, 3))), MultivariateNormalTriL(np.ones(3), tril)],
     )
     yield MixtureSameFamily(Categorical(probs=[0.3, 0.3, 0.4]), Normal([-3.0, 0.0, 1.0], [0.5, 1.0, 2.0]))
-    yield MixtureSameFamily(Categorical(logits=[0.0, 1.0]), MultivariateNormalTriL(np.ones((4, 2, 3)), l))
+    yield MixtureSameFamily(Categorical(logits=[0.0, 1.0]), MultivariateNormalTriL(np.ones((4, 2, 3)), tril))
     yield TransformedDistribution(Normal([0.0, 1.0], 2.0), ("affine", [1.0, 2.0], -0.5))
-    yield TransformedDistribution(MultivariateNormalTriL(0.5, l), ("affine", 1.0, 3.0))
+    yield TransformedDistribution(MultivariateNormalTriL(0.5, tril), ("affine", 1.0, 3.0))
     yield PointMass([1.0, 2.0])
     yield Empirical(np.random.default_rng(0).standard_normal((5, 2)))
 
@@ -607,11 +611,10 @@ def test_samples_have_the_moments_that_formulas_give(d):
     x = d.sample(n, seed=7)
     assert x.shape == (n, *d.shape)
     assert d.sample(seed=7).shape == d.shape
-    assert d.space.contains(x) if d.space.name != "cholesky_corr" else True
+    assert d.space.contains(x)
     np.testing.assert_array_equal(x, d.sample(n, seed=7))
     mean, variance = d.mean(), d.variance()
     assert mean.shape == variance.shape == d.shape
-    np.testing.assert_allclose(x.mean(0), mean, atol=5e-15, rtol=0) if not variance.any() else None
     se = np.sqrt(variance / n)
     assert (np.abs(x.mean(0) - mean) <= 5 * se + 1e-12).all()
     squares = (x - mean) ** 2
@@ -634,12 +637,6 @@ def test_entropies_are_those_of_samples(d):
     assert (np.abs(-log_p.mean(0) - entropy) <= 5 * log_p.std(0) / math.sqrt(n) + 1e-9).all()
 
 
-def density_of(build, *values):
-    """Return log p as a function of the flat values, with its gradient, when they are parameters."""
-    parameters = [Parameter(v) for v in values]
-    return build(*parameters), parameters
-
-
 @pytest.mark.parametrize(
     "build",
     [
@@ -648,11 +645,7 @@ def density_of(build, *values):
         lambda a, b: Mixture(
             Categorical(logits=a[:2]), [Normal(a[0], 1.0, shape=(4, 3)), Normal(b, 2.0, shape=(4, 3))]
         ),
-        lambda a, b: (
-            Mixture(Categorical(logits=b[:, None]), [Normal(a[k], 1.0, shape=(4, 3)) for k in range(3)])
-            if False
-            else MixtureSameFamily(Categorical(logits=a), Normal(b, 1.5, shape=(4, 3)))
-        ),
+        lambda a, b: MixtureSameFamily(Categorical(logits=a), Normal(b, 1.5, shape=(4, 3))),
         lambda a, b: MixtureSameFamily(
             Categorical(probs=a**2 / (a**2).sum()), MultivariateNormalDiag(b[:, None] * np.ones((5, 3, 2)))
         ),
@@ -663,7 +656,9 @@ def density_of(build, *values):
         lambda a, b: TransformedDistribution(MultivariateNormalDiag(a), ("affine", 1.0, b**2 + 1.0)),
     ],
 )
-@pytest.mark.parametrize(("scaled", "summed", "log_q"), itertools.product((False, True), (True, False), (True, False)))
+@pytest.mark.parametrize(
+    ("scaled", "summed", "log_q"), list(itertools.product((False, True), (True, False), (True, False)))
+)
 def test_composed_densities(build, scaled, summed, log_q):
     """Gradients by differences; scaled sums from the values of log_prob."""
     rng = np.random.default_rng(8)
@@ -693,7 +688,7 @@ def test_composed_densities(build, scaled, summed, log_q):
         up, down = (core.evaluate(draws, flat + s * move, noise, [x], [out])[0] for s in (1, -1))
         difference = (cot * (up - down)).sum() / (2 * step)
         assert grad[i] == pytest.approx(difference, rel=1e-6, abs=1e-6)
-    move = step * rng.standard_normal(x.shape)
+    move = step * rng.standard_normal(x.shape) * np.minimum(np.abs(x), np.abs(1 - x))
     up, down = (core.evaluate(draws, flat, noise, [x + s * move], [out])[0] for s in (1, -1))
     assert (grad_x * move).sum() == pytest.approx((cot * (up - down)).sum() / 2, rel=1e-5, abs=1e-6 * step)
     if log_q:
@@ -740,10 +735,10 @@ def test_transformed_densities(bijector, expected):
 def test_draws_from_q():
     """emit_draw and emit_entropy of the multivariate normals, against the distribution itself."""
     rng = np.random.default_rng(9)
-    l = random_tril(rng, 2, 3)
+    tril = random_tril(rng, 2, 3)
     for q in (
-        MultivariateNormalTriL(np.arange(3.0), l),
-        MultivariateNormalTriL(rng.standard_normal((2, 3)), l[0]),
+        MultivariateNormalTriL(np.arange(3.0), tril),
+        MultivariateNormalTriL(rng.standard_normal((2, 3)), tril[0]),
         MultivariateNormalDiag(np.arange(3.0), [[1.0, 2.0, 3.0], [0.5, 1.0, 1.5]]),
         MultivariateNormalDiag(np.zeros((2, 3)), [1.0, 2.0, 3.0]),
     ):
@@ -859,8 +854,3 @@ def test_transforms_of_vectors():
     for d in DISTRIBUTIONS:
         if not d.discrete:
             assert d.space.transform(d.shape).n_constrained == d.size
-
-
-def test_expressions_are_what_the_helpers_say():
-    assert isinstance(density_of(Dirichlet, np.ones(3))[0], Expression)
-    assert evaluate([Normal(0.0, 1.0).parameters["loc"]], {}, 1)[0] == 0
