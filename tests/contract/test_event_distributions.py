@@ -543,8 +543,7 @@ def test_lkj_densities_integrate_to_one(d, eta):
     from numpy.polynomial.legendre import leggauss
 
     x, w = leggauss(60)
-    t, w = 3.0 * x, 3.0 * w  # partial correlations tanh(t), cut off far out
-    t, w = t * 2.5, w * 2.5
+    t, w = 7.5 * x, 7.5 * w  # partial correlations tanh(t), cut off far out
     bijector = _core.Bijector("cholesky_corr", n_events=1, size=d)
     n = d * (d - 1) // 2
     grid = np.stack(np.meshgrid(*[t] * n, indexing="ij"), -1).reshape(-1, n)
@@ -554,7 +553,7 @@ def test_lkj_densities_integrate_to_one(d, eta):
     assert (weights * np.exp(log_p + log_jacobian.sum(-1))).sum() == pytest.approx(1.0, abs=2e-4)
 
 
-# --- the Python classes ------------------------------------------------------------------------------------------------
+# --- the Python classes --------------------------------------------------------------------------------------------
 
 
 def cov(d, seed=0):
@@ -621,12 +620,9 @@ def test_samples_have_the_moments_that_formulas_give(d):
     assert (np.abs(squares.mean(0) - variance) <= 6 * squares.std(0) / math.sqrt(n) + 1e-12).all()
 
 
-@pytest.mark.parametrize("d", DISTRIBUTIONS, ids=lambda d: type(d).__name__)
+@pytest.mark.parametrize("d", [d for d in DISTRIBUTIONS if hasattr(d, "_entropy")], ids=lambda d: type(d).__name__)
 def test_entropies_are_those_of_samples(d):
-    try:
-        entropy = d.entropy()
-    except TypeError:
-        pytest.skip("no formula")
+    entropy = d.entropy()
     if isinstance(d, Empirical):
         assert entropy == pytest.approx(math.log(5))
         return

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from klqp.model.distributions.event import EventDistribution, last_size
 from klqp.model.random_variable import Shape
-from klqp.model.supports import COUNT, COUNT_VECTOR, INTEGER, ONE_HOT, ORDERED, REAL, REAL_VECTOR, SIMPLEX
+from klqp.model.supports import COUNT, COUNT_VECTOR, INTEGER, ONE_HOT, ORDERED, REAL, REAL_VECTOR, SIMPLEX, Support
 
 if TYPE_CHECKING:
     pass
@@ -55,7 +56,7 @@ def draw_categories(rng: np.random.Generator, shape: Shape, p: Float64) -> npt.N
 
 
 def _entropy(p: Float64) -> Float64:
-    return -np.where(p > 0, p * np.log(np.where(p > 0, p, 1.0)), 0.0).sum(-1)
+    return np.asarray(-np.where(p > 0, p * np.log(np.where(p > 0, p, 1.0)), 0.0).sum(-1))
 
 
 class Categorical(_OverCategories):
@@ -72,7 +73,7 @@ class Categorical(_OverCategories):
     name : str, optional
     """
 
-    parameter_supports = {"logits": REAL_VECTOR, "probs": SIMPLEX}
+    parameter_supports: ClassVar[Mapping[str, Support]] = {"logits": REAL_VECTOR, "probs": SIMPLEX}
     law = "categorical"
 
     def __init__(
@@ -110,7 +111,7 @@ class OneHotCategorical(_OverCategories):
     name : str, optional
     """
 
-    parameter_supports = {"logits": REAL_VECTOR, "probs": SIMPLEX}
+    parameter_supports: ClassVar[Mapping[str, Support]] = {"logits": REAL_VECTOR, "probs": SIMPLEX}
     law = "one_hot_categorical"
 
     def __init__(
@@ -153,7 +154,11 @@ class Multinomial(_OverCategories):
     name : str, optional
     """
 
-    parameter_supports = {"total_count": COUNT, "logits": REAL_VECTOR, "probs": SIMPLEX}
+    parameter_supports: ClassVar[Mapping[str, Support]] = {
+        "total_count": COUNT,
+        "logits": REAL_VECTOR,
+        "probs": SIMPLEX,
+    }
     law = "multinomial"
 
     def __init__(
@@ -204,7 +209,7 @@ class OrderedLogistic(EventDistribution):
     name : str, optional
     """
 
-    parameter_supports = {"cutpoints": ORDERED, "loc": REAL}
+    parameter_supports: ClassVar[Mapping[str, Support]] = {"cutpoints": ORDERED, "loc": REAL}
     law = "ordered_logistic"
 
     def __init__(self, cutpoints: Any, loc: Any, *, shape: int | Shape | None = None, name: str | None = None) -> None:
@@ -226,7 +231,7 @@ class OrderedLogistic(EventDistribution):
         # P(x = k) = P(x <= k) - P(x <= k - 1), from the smaller tails
         above = np.concatenate([expit(-c), 0 * edge], -1)
         below = np.concatenate([0 * edge, expit(c)], -1)
-        return np.where(up < 0.5, up - below, down - above)
+        return np.asarray(np.where(up < 0.5, up - below, down - above))
 
     def _mean(self, cutpoints: Float64, loc: Float64) -> Float64:
         p = self._probabilities(cutpoints, loc)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from klqp.model.distributions.event import EventDistribution, last_size
 from klqp.model.random_variable import Shape
-from klqp.model.supports import POSITIVE_VECTOR, SIMPLEX
+from klqp.model.supports import POSITIVE_VECTOR, SIMPLEX, Support
 
 __all__ = ["Dirichlet"]
 
@@ -28,7 +29,7 @@ class Dirichlet(EventDistribution):
     name : str, optional
     """
 
-    parameter_supports = {"concentration": POSITIVE_VECTOR}
+    parameter_supports: ClassVar[Mapping[str, Support]] = {"concentration": POSITIVE_VECTOR}
     law = "dirichlet"
 
     def __init__(self, concentration: Any, *, shape: int | Shape | None = None, name: str | None = None) -> None:
@@ -43,12 +44,12 @@ class Dirichlet(EventDistribution):
         return np.asarray(weights / weights.sum(-1, keepdims=True))
 
     def _mean(self, concentration: Float64) -> Float64:
-        return concentration / concentration.sum(-1, keepdims=True)
+        return np.asarray(concentration / concentration.sum(-1, keepdims=True))
 
     def _variance(self, concentration: Float64) -> Float64:
         total = concentration.sum(-1, keepdims=True)
         mean = concentration / total
-        return mean * (1 - mean) / (total + 1)
+        return np.asarray(mean * (1 - mean) / (total + 1))
 
     def _entropy(self, concentration: Float64) -> Float64:
         from scipy.special import digamma, gammaln

@@ -70,7 +70,7 @@ def fit_events(emitter: Emitter, slot: int, parameter: Expression, event_ndim: i
 
 
 def event_total(emitter: Emitter, x: int, n: int, width: int, scale: int | None, summed: bool) -> int:
-    """Add the sums over the `width` elements of n events, each times its factor, to a program; their sum if `summed`."""
+    """Add the sums over the `width` elements of n events, each times its factor; their sum if `summed`."""
     inputs = [x] if scale is None else [x, scale]
     options = {"n": [n], "width": [width], "summed": [int(summed)]}
     return emitter.core.node("event_total", inputs, 1 if summed else n, options)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,7 @@ from klqp.model.distributions.event import EventDistribution, check_square, diag
 from klqp.model.distributions.multivariate_normal import emit_cholesky
 from klqp.model.expression import Constant
 from klqp.model.random_variable import Shape
-from klqp.model.supports import CHOLESKY_CORR, CHOLESKY_COV, COVARIANCE, POSITIVE
+from klqp.model.supports import CHOLESKY_CORR, CHOLESKY_COV, COVARIANCE, POSITIVE, Support
 
 if TYPE_CHECKING:
     from klqp.model.emitter import Emitter
@@ -39,7 +39,7 @@ class LKJCholesky(EventDistribution):
     name : str, optional
     """
 
-    parameter_supports = {"concentration": POSITIVE}
+    parameter_supports: ClassVar[Mapping[str, Support]] = {"concentration": POSITIVE}
     law = "lkj_cholesky"
 
     def __init__(
@@ -106,7 +106,11 @@ class Wishart(EventDistribution):
     name : str, optional
     """
 
-    parameter_supports = {"df": POSITIVE, "scale": COVARIANCE, "scale_tril": CHOLESKY_COV}
+    parameter_supports: ClassVar[Mapping[str, Support]] = {
+        "df": POSITIVE,
+        "scale": COVARIANCE,
+        "scale_tril": CHOLESKY_COV,
+    }
     law = "wishart"
 
     def __init__(
@@ -178,7 +182,7 @@ def _factor(scale: Float64 | None, scale_tril: Float64 | None) -> Float64:
     if scale_tril is not None:
         return scale_tril
     assert scale is not None
-    return np.linalg.cholesky(scale)
+    return np.asarray(np.linalg.cholesky(scale), np.float64)
 
 
 def _matrix(scale: Float64 | None, scale_tril: Float64 | None) -> Float64:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,7 @@ from klqp.model.distributions.event import (
 )
 from klqp.model.expression import Expression
 from klqp.model.random_variable import ElementwiseDistribution, Shape
-from klqp.model.supports import CHOLESKY_COV, COVARIANCE, POSITIVE_VECTOR, REAL_MATRIX, REAL_VECTOR
+from klqp.model.supports import CHOLESKY_COV, COVARIANCE, POSITIVE_VECTOR, REAL_MATRIX, REAL_VECTOR, Support
 
 if TYPE_CHECKING:
     from klqp.model.emitter import Emitter
@@ -52,7 +52,7 @@ class MultivariateNormalDiag(ElementwiseDistribution):
     name : str, optional
     """
 
-    parameter_supports = {"loc": REAL_VECTOR, "scale_diag": POSITIVE_VECTOR}
+    parameter_supports: ClassVar[Mapping[str, Support]] = {"loc": REAL_VECTOR, "scale_diag": POSITIVE_VECTOR}
     kernel = "normal"
 
     def __init__(
@@ -93,7 +93,7 @@ class MultivariateNormalDiag(ElementwiseDistribution):
         return scale_diag**2
 
     def _entropy(self, loc: Float64, scale_diag: Float64) -> Float64:
-        return (np.log(scale_diag) + _HALF_LOG_2_PI_E).sum(-1)
+        return np.asarray((np.log(scale_diag) + _HALF_LOG_2_PI_E).sum(-1))
 
     # --- as q ------------------------------------------------------------------------------------------------
     @property
@@ -128,7 +128,7 @@ class MultivariateNormalTriL(EventDistribution):
     name : str, optional
     """
 
-    parameter_supports = {"loc": REAL_VECTOR, "scale_tril": CHOLESKY_COV}
+    parameter_supports: ClassVar[Mapping[str, Support]] = {"loc": REAL_VECTOR, "scale_tril": CHOLESKY_COV}
     law = "mvn_tril"
 
     def __init__(self, loc: Any, scale_tril: Any, *, shape: int | Shape | None = None, name: str | None = None) -> None:
@@ -150,7 +150,7 @@ class MultivariateNormalTriL(EventDistribution):
         return np.asarray((np.tril(scale_tril) ** 2).sum(-1))
 
     def _entropy(self, loc: Float64, scale_tril: Float64) -> Float64:
-        return (np.log(diagonal(scale_tril)) + _HALF_LOG_2_PI_E).sum(-1)
+        return np.asarray((np.log(diagonal(scale_tril)) + _HALF_LOG_2_PI_E).sum(-1))
 
     # --- as q ------------------------------------------------------------------------------------------------
     @property
@@ -189,7 +189,7 @@ class MultivariateNormalFullCovariance(EventDistribution):
     name : str, optional
     """
 
-    parameter_supports = {"loc": REAL_VECTOR, "covariance_matrix": COVARIANCE}
+    parameter_supports: ClassVar[Mapping[str, Support]] = {"loc": REAL_VECTOR, "covariance_matrix": COVARIANCE}
     law = "mvn_tril"
 
     def __init__(
@@ -217,7 +217,8 @@ class MultivariateNormalFullCovariance(EventDistribution):
         return diagonal(covariance_matrix)
 
     def _entropy(self, loc: Float64, covariance_matrix: Float64) -> Float64:
-        return (np.log(diagonal(np.linalg.cholesky(covariance_matrix))) + _HALF_LOG_2_PI_E).sum(-1)
+        factor = np.asarray(np.linalg.cholesky(covariance_matrix), np.float64)
+        return np.asarray((np.log(diagonal(factor)) + _HALF_LOG_2_PI_E).sum(-1))
 
 
 class MultivariateNormalDiagPlusLowRank(EventDistribution):
@@ -238,7 +239,11 @@ class MultivariateNormalDiagPlusLowRank(EventDistribution):
     name : str, optional
     """
 
-    parameter_supports = {"loc": REAL_VECTOR, "scale_diag": POSITIVE_VECTOR, "scale_perturb_factor": REAL_MATRIX}
+    parameter_supports: ClassVar[Mapping[str, Support]] = {
+        "loc": REAL_VECTOR,
+        "scale_diag": POSITIVE_VECTOR,
+        "scale_perturb_factor": REAL_MATRIX,
+    }
     law = "mvn_low_rank"
 
     def __init__(
@@ -280,12 +285,12 @@ class MultivariateNormalDiagPlusLowRank(EventDistribution):
         return loc
 
     def _variance(self, loc: Float64, scale_diag: Float64, scale_perturb_factor: Float64) -> Float64:
-        return scale_diag**2 + (scale_perturb_factor**2).sum(-1)
+        return np.asarray(scale_diag**2 + (scale_perturb_factor**2).sum(-1))
 
     def _entropy(self, loc: Float64, scale_diag: Float64, scale_perturb_factor: Float64) -> Float64:
         v = scale_perturb_factor / scale_diag[..., None]
         _, log_det = np.linalg.slogdet(swapped(v) @ v + np.eye(v.shape[-1]))
-        return (np.log(scale_diag) + _HALF_LOG_2_PI_E).sum(-1) + 0.5 * log_det
+        return np.asarray((np.log(scale_diag) + _HALF_LOG_2_PI_E).sum(-1) + 0.5 * log_det)
 
 
 def emit_cholesky(emitter: Emitter, x: int, total: int, size: int) -> int:

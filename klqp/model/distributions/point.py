@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -32,7 +33,7 @@ class PointMass(EventDistribution):
     name : str, optional
     """
 
-    parameter_supports = {"params": REAL}
+    parameter_supports: ClassVar[Mapping[str, Support]] = {"params": REAL}
     law = "point_mass"
 
     def __init__(self, params: Any, *, shape: int | Shape | None = None, name: str | None = None) -> None:
@@ -64,7 +65,7 @@ class Empirical(Distribution):
     name : str, optional
     """
 
-    parameter_supports = {"params": REAL}
+    parameter_supports: ClassVar[Mapping[str, Support]] = {"params": REAL}
 
     def __init__(self, params: Any, *, name: str | None = None) -> None:
         points: Expression = as_expression(params)
@@ -83,10 +84,10 @@ class Empirical(Distribution):
         return params[np.arange(shape[0]), chosen]
 
     def _mean(self, params: Float64) -> Float64:
-        return params.mean(0)
+        return np.asarray(params.mean(0))
 
     def _variance(self, params: Float64) -> Float64:
-        return params.var(0)
+        return np.asarray(params.var(0))
 
     def _entropy(self, params: Float64) -> Float64:
         _, counts = np.unique(params.reshape(len(params), -1), axis=0, return_counts=True)

@@ -94,7 +94,7 @@ class TransformedDistribution(Distribution):
 
     def _forward(self, x: Float64, parameters: dict[str, Float64]) -> Float64:
         if self.bijector == "affine":
-            return parameters["bijector_shift"] + parameters["bijector_scale"] * x
+            return np.asarray(parameters["bijector_shift"] + parameters["bijector_scale"] * x)
         if self.bijector == "exp":
             return np.exp(x)
         from scipy.special import expit
@@ -105,12 +105,12 @@ class TransformedDistribution(Distribution):
         return self._forward(self._affine_moment("_mean", parameters), parameters)
 
     def _variance(self, **parameters: Float64) -> Float64:
-        return parameters["bijector_scale"] ** 2 * self._affine_moment("_variance", parameters)
+        return np.asarray(parameters["bijector_scale"] ** 2 * self._affine_moment("_variance", parameters))
 
     def _entropy(self, **parameters: Float64) -> Float64:
         logs = np.broadcast_to(np.log(np.abs(parameters.get("bijector_scale", np.ones(())))), self.shape)
         axes = tuple(range(len(self.batch_shape), len(self.shape)))
-        return self._affine_moment("_entropy", parameters) + logs.sum(axes)
+        return np.asarray(self._affine_moment("_entropy", parameters) + logs.sum(axes))
 
     def _affine_moment(self, which: str, parameters: dict[str, Float64]) -> Float64:
         rule = getattr(self.distribution, which, None)
