@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +12,7 @@ from klqp import _core
 from klqp._checks import positive_int
 from klqp._seeds import Seed
 from klqp.model.emitter import Emitter, ancestors
-from klqp.model.expression import Constant, Expression, as_data
+from klqp.model.expression import Expression, as_data
 from klqp.model.parameter import Parameter, Placeholder
 from klqp.model.random_variable import Distribution, RandomVariable, rng_of
 
@@ -72,7 +71,9 @@ def pack(parameters: list[Parameter]) -> tuple[dict[Parameter, int], Float64]:
     return offsets, np.concatenate([p.unconstrained for p in parameters]) if parameters else np.zeros(1)
 
 
-def sample(variable: Distribution, n: int | None, seed: Seed, given: Mapping[Expression, Float64] | None = None) -> Float64:
+def sample(
+    variable: Distribution, n: int | None, seed: Seed, given: Mapping[Expression, Float64] | None = None
+) -> Float64:
     """Return ancestral draws of a variable; see `Distribution.sample`."""
     draws = 1 if n is None else positive_int("n", n)
     values = ancestral(variable_roots=[variable], n=draws, rng=rng_of(seed), given=given or {})

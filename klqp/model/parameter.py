@@ -155,7 +155,9 @@ class Placeholder(Expression):
         return f"<klqp.placeholder {self.name!r} shape={self.shape}>"
 
 
-def placeholder(shape: int | tuple[int, ...] = (), dtype: npt.DTypeLike = float, name: str | None = None) -> Placeholder:
+def placeholder(
+    shape: int | tuple[int, ...] = (), dtype: npt.DTypeLike = float, name: str | None = None
+) -> Placeholder:
     """Return an array whose data come with each step: ``inference.update(feed_dict={x: batch})``.
 
     Parameters

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from klqp import _core
 from klqp._seeds import Seed, as_key
 from klqp.model.expression import Constant, Expression, as_data, as_expression
 from klqp.model.supports import REAL, Support
