@@ -15,6 +15,7 @@ GROUPS = {  # name -> (module, what it measures)
     "steps": ("bench.steps", "the engine's time for a step beyond the user's function"),
     "overhead": ("bench.overhead", "what a fit costs beside its steps"),
     "peers": ("bench.peers", "the same fits by hand-written NumPy and by JAX"),
+    "models": ("bench.models", "models in random variables, by klqp and by NumPyro"),
     "startup": ("bench.startup", "import and whole processes"),
     "counts": ("bench.counts", "instructions of a step, by valgrind; not run by default"),
 }

@@ -38,7 +38,7 @@ def load():
         return None
 
 
-def versions(names=("klqp", "numpy", "scipy", "jax", "jaxlib")):
+def versions(names=("klqp", "numpy", "scipy", "jax", "jaxlib", "numpyro")):
     """Return the versions of the packages that are there."""
     found = {"python": platform.python_version()}
     for name in names:
