@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+import klqp
 from bench.report import Table
 from bench.timing import interleaved, summary
 
@@ -29,6 +30,7 @@ SCRIPTS = {
     "klqp, lean function": "logistic_klqp_lean.py",
     "JAX": "logistic_jax.py",
 }
+MODEL_SCRIPTS = {"klqp": "model_klqp.py", "NumPyro": "model_numpyro.py"}
 IMPORT_TARGET_MS, PROCESS_TARGET_MS = 80.0, 1000.0
 ROUNDS = 12
 TOLERANCE = 0.02  # between the means that the two processes print; the posterior's sds are about 0.1
@@ -107,6 +109,43 @@ def import_table(settings):
     return table
 
 
+def timed_processes(scripts, settings):
+    """Return name -> (wall, cpu) of scripts in bench/processes, and the means that they print."""
+    folder = Path(__file__).parent / "processes"
+    processes = {name: Process([folder / script], settings.environment) for name, script in scripts.items()}
+    times = measure(processes, settings)
+    return times, {name: np.array(one.printed.split(), float) for name, one in processes.items()}
+
+
+def compare_means(means, reference, table):
+    """Note as a failure of the table every mean that differs from the reference's."""
+    for name, mean in means.items():
+        off = float(np.max(np.abs(mean - means[reference])))
+        if off > TOLERANCE:
+            table.failures.append(f"process {name}: its mean differs from {reference}'s by {off:.3f}")
+
+
+def model_table(settings):
+    """Return the table of whole processes with a model in random variables."""
+    table = Table(
+        "Fresh process: import, build the model of the logistic regression, 2,000 steps with S=10, print",
+        ["process", "wall ms", "cpu ms", "/ klqp, wall"],
+    )
+    there = {"klqp": hasattr(klqp, "Normal"), "NumPyro": importlib.util.find_spec("numpyro") is not None}
+    times, means = timed_processes({k: v for k, v in MODEL_SCRIPTS.items() if there[k]}, settings)
+    for name, (wall, cpu) in times.items():
+        ratio = float(np.median(wall / times["klqp"][0])) if "klqp" in times else None
+        table.rows.append([name, milliseconds(wall), milliseconds(cpu), ratio])
+        table.details.append({"process": name, "wall": summary(wall), "cpu": summary(cpu)})
+    if "klqp" in means:
+        compare_means(means, "klqp", table)
+    else:
+        table.notes.append("The installed klqp has no random variables: its process is left out.")
+    if not there["NumPyro"]:
+        table.notes.append("NumPyro is not installed: its process is left out.")
+    return table
+
+
 def process_table(settings):
     """Return the table of whole processes."""
     table = Table(
@@ -114,23 +153,15 @@ def process_table(settings):
         ["process", "wall ms", "cpu ms", "target", "met"],
         notes=["Both klqp rows are the same fit: the log density as one writes it, and with one exponential."],
     )
-    folder = Path(__file__).parent / "processes"
-    processes = {
-        name: Process([folder / script], settings.environment)
-        for name, script in SCRIPTS.items()
-        if name != "JAX" or importlib.util.find_spec("jax") is not None
-    }
-    times = measure(processes, settings)
-    means = {name: np.array(one.printed.split(), float) for name, one in processes.items()}
+    scripts = {k: v for k, v in SCRIPTS.items() if k != "JAX" or importlib.util.find_spec("jax") is not None}
+    times, means = timed_processes(scripts, settings)
     for name, (wall, cpu) in times.items():
         target = None if name == "JAX" else PROCESS_TARGET_MS
         value = milliseconds(wall)
         table.rows.append([name, value, milliseconds(cpu), target, met(value, target)])
         table.details.append({"process": name, "wall": summary(wall), "cpu": summary(cpu)})
-        off = float(np.max(np.abs(means[name] - means["klqp"])))
-        if off > TOLERANCE:
-            table.failures.append(f"process {name}: its mean differs from klqp's by {off:.3f}")
-    if "JAX" not in processes:
+    compare_means(means, "klqp", table)
+    if "JAX" not in times:
         table.notes.append("JAX is not installed: its process is left out.")
     return table
 
@@ -141,3 +172,4 @@ def run(settings):
     outside = replace(settings, rounds=rounds, clock="wall")
     yield import_table(outside)
     yield process_table(outside)
+    yield model_table(outside)
