@@ -17,6 +17,7 @@ from klqp.inference.klqp import (
     ScoreKLqp,
     ScoreRBKLqp,
 )
+from klqp.model.criticism import copy, evaluate, ppc
 from klqp.model.deterministic import Deterministic
 from klqp.model.distributions.bounded import Beta, Uniform, VonMises
 from klqp.model.distributions.categorical import Categorical, Multinomial, OneHotCategorical, OrderedLogistic
@@ -163,9 +164,11 @@ __all__ = [
     "absolute",
     "cholesky",
     "concatenate",
+    "copy",
     "cos",
     "cumsum",
     "dot",
+    "evaluate",
     "exp",
     "expm1",
     "fit",
@@ -182,6 +185,7 @@ __all__ = [
     "optimizers",
     "outer",
     "placeholder",
+    "ppc",
     "rbf",
     "relu",
     "reshape",

@@ -17,6 +17,7 @@ from klqp.model.expression import Expression, as_data
 from klqp.model.log_density import LogDensity
 from klqp.model.parameter import Parameter, Placeholder
 from klqp.model.random_variable import RandomVariable
+from klqp.model.supports import NONNEGATIVE, POSITIVE
 
 __all__ = ["Data", "Problem", "checked_value", "read_data", "read_factors", "read_penalties"]
 
@@ -224,7 +225,9 @@ def checked_value(variable: RandomVariable, value: Any) -> Float64 | Placeholder
     array = as_data(value, what)
     if array.shape != variable.shape:
         raise ValueError(f"{what} must have shape {variable.shape}, but it has shape {array.shape}")
-    if not variable.space.contains(array):
+    # Zeros are data of many distributions on the positive numbers; where they are not, the run says so.
+    space = NONNEGATIVE if variable.space is POSITIVE else variable.space
+    if not space.contains(array):
         raise ValueError(f"{what} must be {_expected(variable)}, but it holds {_outlier(variable, array)}")
     return array
 

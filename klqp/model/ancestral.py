@@ -96,6 +96,14 @@ def ancestral(
 def _draw(variable: RandomVariable, n: int, rng: np.random.Generator, known: Mapping[Expression, Float64]) -> Float64:
     if not isinstance(variable, Distribution):
         raise TypeError(f"{variable!r} cannot be drawn: only its log density is known")
+    parameters = parameters_of_draws(variable, n, known)
+    with np.errstate(all="ignore"):
+        draws = variable._sample(rng, (n, *variable.shape), **parameters)
+    return np.ascontiguousarray(np.broadcast_to(draws, (n, *variable.shape)), np.float64)
+
+
+def parameters_of_draws(variable: Distribution, n: int, known: Mapping[Expression, Float64]) -> dict[str, Float64]:
+    """Return a variable's parameters by name, with a leading axis of draws where they depend on draws."""
     arrays = evaluate(list(variable.inputs), known, n)
     parameters = {}
     for (key, p), array in zip(variable.parameters.items(), arrays, strict=True):
@@ -104,9 +112,7 @@ def _draw(variable: RandomVariable, n: int, rng: np.random.Generator, known: Map
         # A draw axis goes before the axes that broadcasting may add to the batch.
         extra = len(variable.batch_shape) - (p.ndim - variable.parameter_supports[key].event_ndim)
         parameters[key] = array.reshape((n,) + (1,) * extra + p.shape) if per_draw else array
-    with np.errstate(all="ignore"):
-        draws = variable._sample(rng, (n, *variable.shape), **parameters)
-    return np.ascontiguousarray(np.broadcast_to(draws, (n, *variable.shape)), np.float64)
+    return parameters
 
 
 def parameter_values(variable: Distribution) -> dict[str, Float64]:
