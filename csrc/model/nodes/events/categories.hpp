@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "model/bijectors/matrix.hpp"
 #include "model/nodes/events/law.hpp"
 
 namespace klqp {
@@ -33,6 +34,46 @@ class Categories {
     kernels().scale(size_, 1.0 / total, p, p);
   }
 
+  // theta (n, K) -> prepared (n, n_prepared); few categories share the calls of kernels.
+  void prepare_run(Index n, const double* theta, double* prepared) const noexcept {
+    const Index most_events = kTile / size_;
+    if (probs_ || most_events < 2) {
+      for (Index i = 0; i < n; ++i) prepare(theta + i * size_, prepared + i * n_prepared());
+      return;
+    }
+    double tile[kTile], totals[kTile], maxima[kTile];
+    while (n > 0) {
+      const Index m = std::min(n, most_events);
+      for (Index i = 0; i < m; ++i) {
+        const double* const row = theta + i * size_;
+        double most = kMinusInfinity;
+        for (Index k = 0; k < size_; ++k) most = std::max(most, row[k]);
+        for (Index k = 0; k < size_; ++k) tile[i * size_ + k] = row[k] - most;
+        maxima[i] = most;
+      }
+      kernels().exp(m * size_, tile, tile);
+      for (Index i = 0; i < m; ++i) {
+        double total = 0.0;
+        for (Index k = 0; k < size_; ++k) total += tile[i * size_ + k];
+        totals[i] = total;
+      }
+      double logs[kTile];
+      kernels().log(m, totals, logs);
+      for (Index i = 0; i < m; ++i) {
+        double* const out = prepared + i * n_prepared();
+        const double scale = 1.0 / totals[i];
+        for (Index k = 0; k < size_; ++k) {
+          out[k] = theta[i * size_ + k] - maxima[i] - logs[i];
+          out[size_ + k] = tile[i * size_ + k] * scale;
+        }
+        out[2 * size_] = totals[i];
+      }
+      n -= m;
+      theta += m * size_;
+      prepared += m * n_prepared();
+    }
+  }
+
   // grad (K) += the share of log p_k apart from the normaliser, for a cotangent; 0 asks nothing of a weight of 0
   void add_one(const double* theta, Index k, double cot, double* grad) const noexcept {
     if (cot != 0.0) grad[k] += probs_ ? cot / theta[k] : cot;
@@ -43,7 +84,7 @@ class Categories {
       const double share = cot / prepared[2 * size_];
       for (Index i = 0; i < size_; ++i) grad[i] -= share;
     } else {
-      kernels().axpy(size_, -cot, prepared + size_, grad);
+      row_axpy(size_, -cot, prepared + size_, grad);
     }
   }
 
@@ -51,6 +92,7 @@ class Categories {
   Index size() const noexcept { return size_; }
 
  private:
+  static constexpr Index kTile = 256;
   Index size_;
   bool probs_;
 };
@@ -62,12 +104,16 @@ class CategoricalLaw final : public Law {
     check_at_least("the number of categories", size, 1);
     widths = {1, size};
     n_prepared = categories_.n_prepared();
+    prepared_in_runs = 1;
     no_gradient = 1u;
     work = 10 * size;
   }
 
   void prepare(const double* const* args, bool, double* prepared, double*) const noexcept override {
     categories_.prepare(args[1], prepared);
+  }
+  void prepare_run(Index n, const double* theta, double* prepared) const noexcept override {
+    categories_.prepare_run(n, theta, prepared);
   }
   double log_prob(const double* const* args, const double* prepared, double*, double*) const noexcept override {
     const double k = *args[0];
@@ -93,6 +139,7 @@ class CountsLaw final : public Law {
     check_at_least("the number of categories", size, 1);
     widths = one_hot ? std::vector<Index>{size, size} : std::vector<Index>{size, 1, size};
     n_prepared = categories_.n_prepared();
+    prepared_in_runs = last();
     no_gradient = one_hot ? 1u : 3u;
     base_args = one_hot ? 0u : 3u;
     work = (one_hot ? 10 : 30) * size;
@@ -100,6 +147,9 @@ class CountsLaw final : public Law {
 
   void prepare(const double* const* args, bool, double* prepared, double*) const noexcept override {
     categories_.prepare(args[last()], prepared);
+  }
+  void prepare_run(Index n, const double* theta, double* prepared) const noexcept override {
+    categories_.prepare_run(n, theta, prepared);
   }
   double log_prob(const double* const* args, const double* prepared, double*, double*) const noexcept override {
     const double* const x = args[0];

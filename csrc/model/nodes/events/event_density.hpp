@@ -159,8 +159,15 @@ class EventDensity final : public Node {
     if (law_->n_prepared == 0) return;
     bool gradients = false;
     for (std::size_t k = 1; k < n_args_; ++k) gradients |= in(k).active;
-    const Index events = prepared_events();
-    for_items(prepared_rows(rows) * events, team, [&](Index t, double* scratch) {
+    const Index events = prepared_events(), total = prepared_rows(rows) * events;
+    const std::size_t run = law_->prepared_in_runs;
+    if (run != 0 && in(run).rows(rows) * in(run).size == total * width(run)) {
+      team.for_range(total, grain(total), [&](Index begin, Index end) {
+        law_->prepare_run(end - begin, in(run).value + begin * width(run), prepared_.data() + begin * law_->n_prepared);
+      });
+      return;
+    }
+    for_items(total, team, [&](Index t, double* scratch) {
       std::array<const double*, kMostArgs> args{};
       for (std::size_t k = 1; k < n_args_; ++k) args[k] = at(k, t / events, t % events);
       law_->prepare(args.data(), gradients, prepared_.data() + t * law_->n_prepared, scratch);

@@ -22,6 +22,8 @@ class Law {
 
   // Parameters -> prepared (n_prepared); args[0] is not read. `gradients`: of the parameters, will be wanted.
   virtual void prepare(const double* const* args, bool gradients, double* prepared, double* scratch) const noexcept = 0;
+  // prepare() for n events whose argument `prepared_in_runs` is a run theta (n, width), where that alone is read.
+  virtual void prepare_run(Index /*n*/, const double* /*theta*/, double* /*prepared*/) const noexcept {}
   // The log density without log_base; fills saved (n_saved).
   virtual double log_prob(const double* const* args, const double* prepared, double* saved,
                           double* scratch) const noexcept = 0;
@@ -33,9 +35,10 @@ class Law {
 
   std::vector<Index> widths;
   Index n_prepared = 0, n_saved = 0, n_scratch = 0;
-  Index work = 8;            // rough number of elementary operations for one event
-  unsigned base_args = 0;    // bit k set: log_base reads args[k]; 0 when there is none
-  unsigned no_gradient = 0;  // bit k set: args[k] is discrete
+  std::size_t prepared_in_runs = 0;  // 0: one by one
+  Index work = 8;                    // rough number of elementary operations for one event
+  unsigned base_args = 0;            // bit k set: log_base reads args[k]; 0 when there is none
+  unsigned no_gradient = 0;          // bit k set: args[k] is discrete
 };
 
 inline void check_at_least(const char* what, Index value, Index least) {

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <numbers>
 
+#include "model/bijectors/matrix.hpp"
 #include "model/nodes/events/law.hpp"
 
 namespace klqp {
@@ -46,7 +47,7 @@ class NormalTrilLaw final : public Law {
     if (grads[1] != nullptr) kernels().axpy(size_, cot, w, grads[1]);
     if (grads[2] == nullptr) return;
     for (Index i = 0; i < size_; ++i) {
-      kernels().axpy(i + 1, cot * w[i], y, grads[2] + i * size_);
+      row_axpy(i + 1, cot * w[i], y, grads[2] + i * size_);
       grads[2][i * size_ + i] -= cot / args[2][i * size_ + i];
     }
   }
@@ -90,7 +91,7 @@ class NormalLowRankLaw final : public Law {
     for (Index i = 0; i < size_; ++i) {  // row i of V is in place: |A^-1 v|^2 = v C^-1 v
       double* const row = precise + i * rank_;
       kernels().solve_lower(rank_, a, row);
-      const double explained = kernels().dot(rank_, row, row);
+      const double explained = row_dot(rank_, row, row);
       diagonal[i] = (1.0 - explained) / (d[i] * d[i]);
       kernels().solve_lower_transposed(rank_, a, row);
       kernels().scale(rank_, 1.0 / d[i], row, row);
@@ -102,13 +103,13 @@ class NormalLowRankLaw final : public Law {
     std::fill_n(z, rank_, 0.0);
     for (Index i = 0; i < size_; ++i) {
       g[i] = (args[0][i] - args[1][i]) / d[i];
-      kernels().axpy(rank_, g[i] / d[i], w + i * rank_, z);
+      row_axpy(rank_, g[i] / d[i], w + i * rank_, z);
     }
     kernels().solve_lower(rank_, a, z);
     kernels().solve_lower_transposed(rank_, a, z);
-    double square = kernels().dot(rank_, z, z);
+    double square = row_dot(rank_, z, z);
     for (Index i = 0; i < size_; ++i) {
-      const double rest = g[i] - kernels().dot(rank_, w + i * rank_, z) / d[i];
+      const double rest = g[i] - row_dot(rank_, w + i * rank_, z) / d[i];
       square += rest * rest;
       g[i] = rest / d[i];
     }
@@ -127,10 +128,10 @@ class NormalLowRankLaw final : public Law {
     }
     if (grads[3] == nullptr) return;
     std::fill_n(h, rank_, 0.0);  // W^T g
-    for (Index i = 0; i < size_; ++i) kernels().axpy(rank_, g[i], args[3] + i * rank_, h);
+    for (Index i = 0; i < size_; ++i) row_axpy(rank_, g[i], args[3] + i * rank_, h);
     for (Index i = 0; i < size_; ++i) {
-      kernels().axpy(rank_, cot * g[i], h, grads[3] + i * rank_);
-      kernels().axpy(rank_, -cot, precise + i * rank_, grads[3] + i * rank_);
+      row_axpy(rank_, cot * g[i], h, grads[3] + i * rank_);
+      row_axpy(rank_, -cot, precise + i * rank_, grads[3] + i * rank_);
     }
   }
 

@@ -116,9 +116,8 @@ class LogMixture final : public Node {
   void forward(Index n_draws, Team& team) override {
     const Index rows = output_->rows(n_draws);
     team.for_range((in(0).per_draw ? rows : 1) * n_weights(), 256, [&](Index begin, Index end) {
-      for (Index t = begin; t < end; ++t) {
-        categories_.prepare(in(0).value + t * size_, prepared_.data() + t * categories_.n_prepared());
-      }
+      categories_.prepare_run(end - begin, in(0).value + begin * size_,
+                              prepared_.data() + begin * categories_.n_prepared());
     });
     team.for_range(rows * n_, 256, [&](Index begin, Index end) {
       for (Index t = begin; t < end; ++t) output_->value[t] = mix(t / n_, t % n_, shares_.data() + t * size_);
