@@ -57,7 +57,8 @@ class EventDensity final : public Node {
       part_offsets_[k] = part_size_;
       if (shared_along_axis(k)) part_size_ += width(k);
     }
-    parts_.assign(static_cast<std::size_t>(n_chunks(n_ > 1 ? n_ : rows) * part_size_), 0.0);
+    // Where draws are rejected fewer of them may make more chunks.
+    parts_.assign(static_cast<std::size_t>(std::min(kMostChunks, n_ > 1 ? n_ : rows) * part_size_), 0.0);
   }
 
   // What data alone decide, once.
