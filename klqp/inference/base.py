@@ -382,7 +382,7 @@ class VariationalInference(Inference):
             self.restore(snapshot)
 
     # --- inside ----------------------------------------------------------------------------------------------
-    def _prepare(self, options: Mapping[str, Any], earlier: Engine | None) -> None:
+    def _prepare(self, options: Mapping[str, Any], earlier: Engine | ModelEngine | None) -> None:
         """Build the run for `options`, going on from an `earlier` one if there is one."""
         settings = Settings.read(options, self._problem)
         read_factors(self._problem.factors, settings.auto_transform)

@@ -353,7 +353,7 @@ class CompiledModel:
             if e in unlisted:
                 self._draw_prior(e)
             if e in densities and not (e in problem.latents and e in self.plan.by_formula):
-                self._add_density(e)  # type: ignore[arg-type]
+                self._add_density(e)
 
     def _draw_prior(self, variable: Any) -> None:
         args = [self._emitter.emit(p) for p in variable.inputs]

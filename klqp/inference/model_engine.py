@@ -139,7 +139,7 @@ class ModelEngine:
         """Go on from the q, the step count and the traces of another engine's run."""
         new, old = self.run.snapshot(), earlier.run.snapshot()
         if self.fingerprint() != earlier.fingerprint():
-            kept = ("step", "any_good", "trace/", "rejections/")
+            kept: tuple[str, ...] = ("step", "any_good", "trace/", "rejections/")
             if len(new["params"]) == len(old["params"]):
                 kept = (*kept, "params", "last_good")
             old = {name: values for name, values in old.items() if name.startswith(kept)}
