@@ -21,7 +21,7 @@ from klqp.model.parameter import Parameter, Placeholder
 from klqp.model.prior_draw import PriorDraw
 from klqp.model.random_variable import RandomVariable
 
-__all__ = ["CompiledModel", "Layout", "Plan", "is_structured"]
+__all__ = ["CompiledModel", "Layout", "Plan", "is_structured", "sort_factors"]
 
 Float64 = npt.NDArray[np.float64]
 Scale = Float64 | Placeholder
@@ -128,7 +128,10 @@ def sort_factors(problem: Problem) -> list[Factor]:
     while left:
         ready = [f for f in left if all(p in order for p in parents[f])]
         if not ready:
-            raise ValueError(f"the approximation of {left[0].name!r} depends on itself")
+            seen = [left[0]]
+            while (parent := next(p for p in parents[seen[-1]] if p in left)) not in seen:
+                seen.append(parent)
+            raise ValueError(f"the approximation of {parent.name!r} depends on itself")
         order += ready
         left = [f for f in left if f not in ready]
     return order

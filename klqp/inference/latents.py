@@ -16,10 +16,14 @@ LatentVars: TypeAlias = "Mapping[Any, Family | RandomVariable] | Iterable[Random
 
 @dataclass(frozen=True)
 class Factor:
-    """One factor of q: a ready-made family over some latent variables, or a random variable in the place of one."""
+    """One factor of q: a ready-made family over some latent variables, or a random variable in the place of one.
+
+    `stands_in` marks the normal variables that take the place of a ready-made family, see `klqp.inference.normals`.
+    """
 
     latents: tuple[RandomVariable, ...]
     q: Family | RandomVariable
+    stands_in: bool = False
 
     @property
     def name(self) -> str:

@@ -19,7 +19,16 @@ from klqp.model.parameter import Parameter, Placeholder
 from klqp.model.random_variable import RandomVariable
 from klqp.model.supports import NONNEGATIVE, POSITIVE
 
-__all__ = ["Data", "Problem", "checked_value", "read_data", "read_factors", "read_penalties"]
+__all__ = [
+    "Data",
+    "Problem",
+    "check_feeds",
+    "checked_feeds",
+    "checked_value",
+    "read_data",
+    "read_factors",
+    "read_penalties",
+]
 
 Float64 = npt.NDArray[np.float64]
 
@@ -98,14 +107,19 @@ class Problem:
         """
         if not self.latents and not self.parameters():
             raise ValueError("there is nothing to optimise: no latent variables and no klqp.Parameter")
+        self._check_approximation()
         unknowns = {*self.latents, *self.conditional, *self.unlisted}
         model = self.model
         used = {x for e in model for x in e.inputs}
         varies: dict[Expression, bool] = {}
         for e in model:
             varies[e] = e in unknowns or isinstance(e, Parameter) or any(varies[x] for x in e.inputs)
-        for key in self.observed:
-            if not varies[key] and key not in used:
+        for key in (*self.observed, *self.conditional):
+            if (
+                key not in used
+                and not any(varies[x] for x in key.inputs)
+                and (key in self.conditional or not varies[key])
+            ):
                 raise ValueError(
                     f"data has the key {key.name!r}, which depends on no latent variable or parameter of this inference"
                 )
@@ -120,6 +134,36 @@ class Problem:
                     UnreachedLatentWarning,
                     stacklevel=4,
                 )
+
+    def _check_approximation(self) -> None:
+        """Refuse q's that take part in the model, or that nothing can draw."""
+        own: dict[RandomVariable, RandomVariable] = {}
+        for factor in self.factors:
+            if not isinstance(factor.q, RandomVariable):
+                continue
+            z, q = factor.latents[0], factor.q
+            if q in own:
+                raise ValueError(f"q {q.name!r} is that of {own[q].name!r} and of {z.name!r}: give each its own")
+            own[q] = z
+        fixed = {q: beta for beta, q in self.conditional.items()}
+        model = set(self.model)
+        for q, z in (own | fixed).items():
+            if q in self.latents:
+                raise ValueError(f"q {q.name!r} of {z.name!r} is itself a latent variable")
+            if q in self.observed or q in self.conditional:
+                raise ValueError(f"q {q.name!r} of {z.name!r} is among the keys of data")
+            if q in model:
+                raise ValueError(
+                    f"the model depends on {q.name!r}, which is the q of {z.name!r}: write the model with {z.name!r}"
+                )
+        given = {*own, *fixed, *self.latents, *self.observed, *self.conditional}
+        for q, z in (own | fixed).items():
+            for e in ancestors(q.inputs, lambda e: () if e in given else e.inputs):
+                if isinstance(e, RandomVariable) and e not in given:
+                    raise ValueError(
+                        f"q {q.name!r} of {z.name!r} depends on the random variable {e.name!r}, which is neither "
+                        "latent nor among the data"
+                    )
 
 
 def read_factors(factors: tuple[Factor, ...], auto_transform: bool = True) -> None:
@@ -236,7 +280,8 @@ def _expected(variable: RandomVariable) -> str:
     space = variable.space
     bounds = [f"at least {space.lower[0]:g}"] if len(space.lower) == 1 else []
     bounds += [f"at most {space.upper[0]:g}"] if len(space.upper) == 1 else []
-    return f"{space.name} values ({type(variable).__name__})" + (f", {' and '.join(bounds)}" if bounds else "")
+    words = space.words or f"{space.name} values"
+    return f"{words} ({type(variable).__name__})" + (f", {' and '.join(bounds)}" if bounds else "")
 
 
 def _outlier(variable: RandomVariable, array: Float64) -> str:
@@ -291,3 +336,16 @@ def checked_feeds(feed_dict: Mapping[Any, Any] | None) -> dict[Placeholder, Floa
             raise TypeError(f"the keys of feed_dict must be placeholders, but {key!r} is a {type(key).__name__}")
         feeds[key] = key.checked(value)
     return feeds
+
+
+def check_feeds(problem: Problem, feeds: Mapping[Placeholder, Float64]) -> None:
+    """Refuse data of placeholders that the problem does not have, or that the variables observed by them cannot take.
+
+    Raises
+    ------
+    ValueError
+        If there are such data.
+    """
+    for variable, value in problem.observed.items():
+        if isinstance(value, Placeholder) and value in feeds:
+            checked_value(variable, feeds[value])

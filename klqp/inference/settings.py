@@ -225,13 +225,19 @@ def _by_variable(name: str, value: Any, known: Sequence[RandomVariable]) -> dict
     for key, factor in value.items():
         if not isinstance(key, RandomVariable) or key not in known:
             raise ValueError(f"{name} has the key {key!r}, which is none of {[z.name for z in known]}")
+        batch = getattr(key, "batch_shape", ())
         if isinstance(factor, Placeholder):
+            if factor.shape not in ((), batch):
+                raise ValueError(
+                    f"{name} of {key.name!r} must be one number or have shape {batch}, but the placeholder has "
+                    f"{factor.shape}"
+                )
             out[key] = factor
             continue
         array = as_data(factor, f"{name} of {key.name!r}")
-        if not np.isfinite(array).all():
-            raise ValueError(f"{name} of {key.name!r} must be finite")
-        batch = getattr(key, "batch_shape", ())
+        bad = array[~(np.isfinite(array) & (array >= 0))]
+        if bad.size:
+            raise ValueError(f"{name} of {key.name!r} must be finite and at least 0, not {bad[0]}")
         try:
             array = array.reshape(()) if array.size == 1 else np.broadcast_to(array, batch)
         except ValueError:
