@@ -21,7 +21,15 @@ from klqp.inference.estimator import Demand
 from klqp.inference.latents import Factor, LatentVars, read_latent_vars
 from klqp.inference.model_engine import ModelEngine
 from klqp.inference.normals import with_own_normals
-from klqp.inference.problem import Problem, check_feeds, checked_feeds, read_data, read_factors, read_penalties
+from klqp.inference.problem import (
+    Problem,
+    check_feeds,
+    checked_feeds,
+    read_data,
+    read_factors,
+    read_penalties,
+    require_normals,
+)
 from klqp.inference.settings import RunOptions, Settings
 from klqp.model.parameter import Placeholder
 from klqp.model.random_variable import RandomVariable
@@ -113,6 +121,8 @@ class VariationalInference(Inference):
         regularizers: Mapping[Any, Any] | Sequence[Any] | None = None,
     ) -> None:
         super().__init__(latent_vars, data, q=q, rank=rank, regularizers=regularizers)
+        if self._demand.by_formula:
+            require_normals(self._problem, self._problem.latents, type(self).__name__)
         self._engine: Engine | ModelEngine | None = None
         # First step and length of the run asked for last: what the schedule sees.
         self._cycle = (0, 1)

@@ -68,6 +68,8 @@ def read_latent_vars(latent_vars: LatentVars, q: str | Family | None, rank: int 
 
 def _factor(key: Any, given: Any) -> Factor:
     latents = _checked(key if isinstance(key, tuple) else (key,))
+    if not latents:
+        raise ValueError("a key of latent_vars is an empty tuple; it must be a latent variable or a tuple of them")
     if isinstance(given, Family):
         return Factor(latents, as_family(given, latents))
     if not isinstance(given, RandomVariable):

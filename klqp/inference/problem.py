@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from klqp.errors import UnreachedLatentWarning
+from klqp.families import MeanFieldNormal
 from klqp.inference.latents import Factor
+from klqp.model.distributions.normal import Normal
 from klqp.model.emitter import ancestors
 from klqp.model.expression import Expression, as_data
 from klqp.model.log_density import LogDensity
@@ -28,6 +30,7 @@ __all__ = [
     "read_data",
     "read_factors",
     "read_penalties",
+    "require_normals",
 ]
 
 Float64 = npt.NDArray[np.float64]
@@ -197,7 +200,7 @@ def _check_q(z: RandomVariable, q: RandomVariable, auto_transform: bool) -> None
     if not hasattr(q, "emit_draw"):
         raise TypeError(
             f"q {q.name!r} of {z.name!r} is a {type(q).__name__}, which has no reparameterised draws here: use "
-            "Normal, MultivariateNormalDiag, MultivariateNormalTriL, LogNormal, PointMass or a ready-made family"
+            "klqp.Normal, klqp.LogNormal, or a ready-made family such as klqp.MeanFieldNormal"
         )
     if q.space.bijector == z.space.bijector:
         if q.shape != z.shape:
@@ -349,3 +352,26 @@ def check_feeds(problem: Problem, feeds: Mapping[Placeholder, Float64]) -> None:
     for variable, value in problem.observed.items():
         if isinstance(value, Placeholder) and value in feeds:
             checked_value(variable, feeds[value])
+
+
+def require_normals(problem: Problem, variables: Iterable[RandomVariable], who: str) -> None:
+    """Refuse latent variables whose divergence of q from the prior has no formula.
+
+    Raises
+    ------
+    TypeError
+        If prior or q is not a `klqp.Normal`, or q a joint family.
+    """
+    wanted = set(variables)
+    for factor in problem.factors:
+        if isinstance(factor.q, RandomVariable):
+            fits, q = isinstance(factor.q, Normal), f"{type(factor.q).__name__} {factor.q.name!r}"
+        else:
+            fits, q = isinstance(factor.q, MeanFieldNormal), factor.describe()
+        for z in factor.latents:
+            if z in wanted and not (fits and isinstance(z, Normal)):
+                raise TypeError(
+                    f"{who} needs the closed-form divergence of q from the prior of {z.name!r}, which is known for a "
+                    f"klqp.Normal prior and a klqp.Normal q of its own, but the prior is a {type(z).__name__} and q is "
+                    f"{q}; KLqp without kl_scaling needs none"
+                )
