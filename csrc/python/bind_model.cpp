@@ -11,6 +11,7 @@
 #include "model/nodes/target.hpp"
 #include "model/nodes/transform.hpp"
 #include "model/objective.hpp"
+#include "model/program_target.hpp"
 #include "python/bindings.hpp"
 #include "python/numpy.hpp"
 #include "python/python_node.hpp"
@@ -133,6 +134,12 @@ class ModelBuilder {
 
   void set_data(Id id, const Array& values) {
     program().set_data(slot(id), {values.data(), static_cast<std::size_t>(values.size())});
+  }
+
+  // The terms as a log density of an input array, for fixed parameters. Nothing may be added or evaluated afterwards.
+  std::shared_ptr<klqp::Target> as_target(Id input, const Array& params) const {
+    return std::make_shared<klqp::ProgramTarget>(model_, slot(input),
+                                                 std::vector<double>(params.data(), params.data() + params.size()));
   }
 
   Index n_params() const { return model_->program.n_params(); }
@@ -288,6 +295,7 @@ void bind_model(py::module_& module) {
       .def("pullback", &Builder::pullback, py::arg("n_draws"), py::arg("params"), py::arg("noise"), py::arg("inputs"),
            py::arg("seed"), py::arg("cot"), py::arg("through_draws") = true, py::arg("log_q_to_value") = true,
            py::arg("log_q_to_params") = true)
+      .def("as_target", &Builder::as_target, py::arg("input"), py::arg("params"))
       .def("flags", &Builder::flags, py::arg("slot"))
       .def_property_readonly("n_params", &Builder::n_params)
       .def_property_readonly("noise_dim", &Builder::noise_dim)

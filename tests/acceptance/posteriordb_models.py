@@ -1,0 +1,293 @@
+"""posteriordb's models in klqp's words: for each one its latent variables, in Stan's order and with Stan's names, and
+its data.
+
+A model is a function of the posterior's data, a dict of lists, that returns what `klqp.KLqp` and `klqp.LogJoint` take.
+"""
+
+import numpy as np
+
+import klqp
+
+
+def columns(data, *names):
+    return [np.asarray(data[name], float) for name in names]
+
+
+def half_cauchy(scale, name="sigma"):
+    return klqp.HalfCauchy(0.0, scale, name=name)
+
+
+def flat_scale():
+    return klqp.Flat(support="positive", name="sigma")
+
+
+# --- linear regressions ------------------------------------------------------------------------------------------
+def regression(y, predictors, sigma):
+    X = np.column_stack([np.ones(len(y)), *predictors])
+    beta = klqp.Flat(X.shape[1], name="beta")
+    return [beta, sigma], {klqp.Normal(X @ beta, sigma): y}
+
+
+def kidscore_interaction(data):
+    y, hs, iq = columns(data, "kid_score", "mom_hs", "mom_iq")
+    return regression(y, [hs, iq, hs * iq], half_cauchy(2.5))
+
+
+def kidscore_momhs(data):
+    y, hs = columns(data, "kid_score", "mom_hs")
+    return regression(y, [hs], half_cauchy(2.5))
+
+
+def logearn_interaction_z(data):
+    earn, height, male = columns(data, "earn", "height", "male")
+    z = (height - height.mean()) / height.std(ddof=1)
+    return regression(np.log(earn), [z, male, z * male], flat_scale())
+
+
+def logearn_height(data):
+    earn, height = columns(data, "earn", "height")
+    return regression(np.log(earn), [height], flat_scale())
+
+
+def logmesquite_logvash(data):
+    names = ("weight", "diam1", "diam2", "canopy_height", "total_height", "group")
+    weight, diam1, diam2, canopy, total, group = columns(data, *names)
+    volume, area, shape = np.log(diam1 * diam2 * canopy), np.log(diam1 * diam2), np.log(diam1 / diam2)
+    return regression(np.log(weight), [volume, area, shape, np.log(total), group], flat_scale())
+
+
+def nes(data):
+    names = ("partyid7", "real_ideo", "race_adj", "age_discrete", "educ1", "gender", "income")
+    party, ideology, race, age, education, gender, income = columns(data, *names)
+    ages = [age == 2, age == 3, age == 4]
+    return regression(party, [ideology, race, *ages, education, gender, income], flat_scale())
+
+
+def blr(data):
+    X, y = columns(data, "X", "y")
+    beta = klqp.Normal(0.0, 10.0, shape=X.shape[1], name="beta")
+    sigma = klqp.HalfNormal(10.0, name="sigma")
+    return [beta, sigma], {klqp.Normal(X @ beta, sigma): y}
+
+
+# --- time series -------------------------------------------------------------------------------------------------
+def ark(data):
+    y, k = columns(data, "y")[0], data["K"]
+    lags = np.column_stack([y[k - lag : len(y) - lag] for lag in range(1, k + 1)])
+    alpha = klqp.Normal(0.0, 10.0, name="alpha")
+    beta = klqp.Normal(0.0, 10.0, shape=k, name="beta")
+    sigma = half_cauchy(2.5)
+    return [alpha, beta, sigma], {klqp.Normal(alpha + lags @ beta, sigma): y[k:]}
+
+
+def garch11(data):
+    """beta1 is uniform between 0 and 1 - alpha1: a share of it, and a prior of alpha1 that makes up for the width."""
+    y = columns(data, "y")[0]
+    mu = klqp.Flat(name="mu")
+    alpha0 = klqp.Flat(support="positive", name="alpha0")
+    alpha1 = klqp.Beta(1.0, 2.0, name="alpha1")
+    share = klqp.Uniform(name="share")
+    volatility = Volatility(y, data["sigma1"] ** 2)
+    parts = (mu, alpha0, alpha1, (1.0 - alpha1) * share)
+    variance = klqp.Deterministic(volatility, volatility.vjp, *parts, shape=len(y))
+    return [mu, alpha0, alpha1, share], {klqp.Normal(mu, klqp.sqrt(variance)): y}
+
+
+class Volatility:
+    """v_t = a0 + a1 (y_(t-1) - mu)^2 + b1 v_(t-1)."""
+
+    def __init__(self, y, first):
+        self.y, self.first = y, first
+
+    def __call__(self, mu, a0, a1, b1):
+        drive = a0[:, None] + a1[:, None] * (self.y - mu[:, None]) ** 2
+        v = np.empty((len(self.y), len(mu)))
+        v[0] = self.first
+        for t in range(1, len(v)):
+            v[t] = drive[:, t - 1] + b1 * v[t - 1]
+        return v.T
+
+    def vjp(self, cot, mu, a0, a1, b1):
+        lags, v = self.y[:-1] - mu[:, None], self(mu, a0, a1, b1)
+        total = cot.T.copy()  # cotangents of v, with those that come back from later ones
+        for t in range(len(self.y) - 2, 0, -1):
+            total[t] += b1 * total[t + 1]
+        total = total[1:].T
+        drive = total.sum(1)
+        return -2 * a1 * (total * lags).sum(1), drive, (total * lags**2).sum(1), (total * v[:, :-1]).sum(1)
+
+
+def hmm_example(data):
+    theta1 = klqp.Flat(2, support="simplex", name="theta1")
+    theta2 = klqp.Flat(2, support="simplex", name="theta2")
+    mu = klqp.Flat(2, support="positive_ordered", name="mu")
+    y = columns(data, "y")[0]
+    chain = klqp.LogDensity(hidden_markov, klqp.stack([theta1, theta2]), mu, shape=len(y), name="y")
+    return [theta1, theta2, mu], {klqp.Normal(mu, 1.0): [3.0, 10.0], chain: y}
+
+
+def hidden_markov(y, transition, mu):
+    """log p(y) of a chain with normal emissions of scale 1, every first state of weight 1; y has no draw axis."""
+    emission = -0.5 * (y[:, None, None] - mu) ** 2 - 0.5 * np.log(2 * np.pi)  # (N, S, K)
+    steps = np.log(transition)  # (S, from, to)
+    prefix = [emission[0]]
+    for row in emission[1:]:
+        prefix.append(row + np.logaddexp.reduce(prefix[-1][:, :, None] + steps, axis=1))
+    logp = np.logaddexp.reduce(prefix[-1], axis=1)
+    chance = np.exp(prefix[-1] - logp[:, None])  # of the state, given all data
+    grad_steps, grad_mu = np.zeros_like(steps), chance * (y[-1] - mu)
+    for t in range(len(y) - 1, 0, -1):
+        arrival = prefix[t] - emission[t]
+        pairs = chance[:, None] * np.exp(prefix[t - 1][:, :, None] + steps - arrival[:, None])
+        grad_steps += pairs
+        chance = pairs.sum(2)
+        grad_mu += chance * (y[t - 1] - mu)
+    return logp, (grad_steps / transition, grad_mu)
+
+
+def one_comp_mm_elim_abs(data):
+    k_a, K_m, V_m, sigma = (half_cauchy(1.0, name) for name in ("k_a", "K_m", "V_m", "sigma"))
+    times, observed = columns(data, "times", "C_hat")
+    curve = Concentration(times, dose=data["D"], volume=data["V"])
+    concentration = klqp.Deterministic(curve, curve.vjp, k_a, K_m, V_m, shape=len(times))
+    return [k_a, K_m, V_m, sigma], {klqp.LogNormal(klqp.log(concentration), sigma): observed}
+
+
+class Concentration:
+    """dC/dt = exp(-k_a t) k_a dose / volume - V_m / volume C / (K_m + C), by Runge and Kutta's fixed steps."""
+
+    def __init__(self, times, dose, volume):
+        steps = [40, *[5] * (len(times) - 1)]
+        self.n_steps, self.width = steps, np.diff(times, prepend=0.0) / steps
+        self.start, self.dose, self.volume = np.r_[0.0, times[:-1]], dose / volume, volume
+
+    def __call__(self, k_a, K_m, V_m):
+        return self.solve(k_a, K_m, V_m)[0]
+
+    def vjp(self, cot, k_a, K_m, V_m):
+        derivatives = self.solve(k_a, K_m, V_m)[1]
+        return tuple(np.einsum("sn,sn->s", cot, d) for d in derivatives)
+
+    def solve(self, k_a, K_m, V_m):
+        """The curve (S, N), and its derivatives by the three parameters (3, S, N)."""
+
+        def slope(t, c, d):
+            uptake, rate, share = np.exp(-k_a * t) * self.dose, V_m / self.volume, c / (K_m + c)
+            by_c = -rate * K_m / (K_m + c) ** 2
+            own = np.stack([uptake * (1 - k_a * t), rate * c / (K_m + c) ** 2, -share / self.volume])
+            return uptake * k_a - rate * share, by_c * d + own
+
+        c, d, curve = np.zeros_like(k_a), np.zeros((3, len(k_a))), []
+        for start, h, n in zip(self.start, self.width, self.n_steps, strict=True):
+            for i in range(n):
+                t = start + i * h
+                c1, d1 = slope(t, c, d)
+                c2, d2 = slope(t + h / 2, c + h / 2 * c1, d + h / 2 * d1)
+                c3, d3 = slope(t + h / 2, c + h / 2 * c2, d + h / 2 * d2)
+                c4, d4 = slope(t + h, c + h * c3, d + h * d3)
+                c, d = c + h / 6 * (c1 + 2 * (c2 + c3) + c4), d + h / 6 * (d1 + 2 * (d2 + d3) + d4)
+            curve.append((c, d))
+        return np.stack([c for c, _ in curve], 1), np.stack([d for _, d in curve], 2)
+
+
+# --- hierarchies -------------------------------------------------------------------------------------------------
+def eight_schools_centered(data):
+    y, errors = columns(data, "y", "sigma")
+    mu, tau = klqp.Normal(0.0, 5.0, name="mu"), half_cauchy(5.0, "tau")
+    theta = klqp.Normal(mu, tau, shape=8, name="theta")
+    return [theta, mu, tau], {klqp.Normal(theta, errors): y}
+
+
+def eight_schools_noncentered(data):
+    y, errors = columns(data, "y", "sigma")
+    mu, tau = klqp.Normal(0.0, 5.0, name="mu"), half_cauchy(5.0, "tau")
+    z = klqp.Normal(0.0, 1.0, shape=8, name="z")
+    return [z, mu, tau], {klqp.Normal(mu + tau * z, errors): y}
+
+
+def radon_hierarchical_intercept_noncentered(data):
+    y, uranium, floor = columns(data, "log_radon", "log_uppm", "floor_measure")
+    county = np.asarray(data["county_idx"]) - 1
+    z = klqp.Normal(0.0, 1.0, shape=data["J"], name="z")
+    beta = klqp.Normal(0.0, 10.0, shape=2, name="beta")
+    mu = klqp.Normal(0.0, 10.0, name="mu_alpha")
+    sigma_alpha, sigma_y = klqp.HalfNormal(1.0, name="sigma_alpha"), klqp.HalfNormal(1.0, name="sigma_y")
+    alpha = mu + sigma_alpha * z
+    mean = alpha[county] + np.column_stack([uranium, floor]) @ beta
+    return [z, beta, mu, sigma_alpha, sigma_y], {klqp.Normal(mean, sigma_y): y}
+
+
+def surgical(data):
+    r, n = columns(data, "r", "n")
+    mu, variance = klqp.Normal(0.0, 1000.0, name="mu"), klqp.InverseGamma(1e-3, 1e-3, name="sigmasq")
+    b = klqp.Normal(mu, klqp.sqrt(variance), shape=len(n), name="b")
+    return [mu, variance, b], {klqp.Binomial(n, logits=b): r}
+
+
+# --- generalised linear models -----------------------------------------------------------------------------------
+def wells(data):
+    dist, arsenic, switched = columns(data, "dist", "arsenic", "switched")
+    alpha, beta = klqp.Flat(name="alpha"), klqp.Flat(2, name="beta")
+    X = np.column_stack([dist / 100, arsenic])
+    return [alpha, beta], {klqp.Bernoulli(logits=alpha + X @ beta): switched}
+
+
+def glm_poisson(data):
+    year, count = columns(data, "year", "C")
+    alpha = klqp.Uniform(-20.0, 20.0, name="alpha")
+    beta1, beta2, beta3 = (klqp.Uniform(-10.0, 10.0, name=f"beta{k}") for k in (1, 2, 3))
+    log_rate = alpha + beta1 * year + beta2 * year**2 + beta3 * year**3
+    return [alpha, beta1, beta2, beta3], {klqp.Poisson(log_rate=log_rate): count}
+
+
+# --- a mixture and a Gaussian process ----------------------------------------------------------------------------
+def low_dim_gauss_mix(data):
+    y = columns(data, "y")[0]
+    mu = klqp.Flat(2, support="ordered", name="mu")
+    sigma = klqp.HalfNormal(2.0, shape=2, name="sigma")
+    theta = klqp.Beta(5.0, 5.0, name="theta")
+    z = (y[:, None] - mu) / sigma
+    each = klqp.stack([klqp.log(theta), klqp.log1p(-theta)]) - klqp.log(sigma) - 0.5 * klqp.square(z)
+    # log p of an observed 0 is minus the rate: there are no mixtures of components with latent parameters.
+    zeros = klqp.Poisson(rate=20.0 - klqp.logsumexp(each, axis=1))
+    return [mu, sigma, theta], {klqp.Normal(mu, 2.0): [0.0, 0.0], zeros: np.zeros(len(y))}
+
+
+def gp_regr(data):
+    x, y = columns(data, "x", "y")
+    rho, alpha = klqp.Gamma(25.0, 4.0, name="rho"), klqp.HalfNormal(2.0, name="alpha")
+    sigma = klqp.HalfNormal(1.0, name="sigma")
+    distance = (x[:, None] - x) ** 2
+    kernel = klqp.square(alpha) * klqp.exp(-0.5 * distance / klqp.square(rho)) + sigma * np.eye(len(x))
+    return [rho, alpha, sigma], {klqp.LogDensity(centred_normal, kernel, shape=len(x), name="y"): y}
+
+
+def centred_normal(y, covariance):
+    """log p(y) of a normal of mean 0; y has no draw axis."""
+    inverse = np.linalg.inv(covariance)
+    weights = inverse @ y
+    logp = -0.5 * (np.linalg.slogdet(covariance)[1] + weights @ y)
+    return logp, 0.5 * (weights[:, :, None] * weights[:, None, :] - inverse)
+
+
+MODELS = {
+    "GLM_Poisson_model": glm_poisson,
+    "arK": ark,
+    "blr": blr,
+    "eight_schools_centered": eight_schools_centered,
+    "eight_schools_noncentered": eight_schools_noncentered,
+    "garch11": garch11,
+    "gp_regr": gp_regr,
+    "hmm_example": hmm_example,
+    "kidscore_interaction": kidscore_interaction,
+    "kidscore_momhs": kidscore_momhs,
+    "logearn_height": logearn_height,
+    "logearn_interaction_z": logearn_interaction_z,
+    "logmesquite_logvash": logmesquite_logvash,
+    "low_dim_gauss_mix": low_dim_gauss_mix,
+    "nes": nes,
+    "one_comp_mm_elim_abs": one_comp_mm_elim_abs,
+    "radon_hierarchical_intercept_noncentered": radon_hierarchical_intercept_noncentered,
+    "surgical_model": surgical,
+    "wells_dist100ars_model": wells,
+}
