@@ -105,6 +105,8 @@ class LogJoint:
         grad : ndarray (S, dim)
         """
         points = self._points(u)
+        if not len(points):
+            return np.zeros(0), points.copy()
         with self._lock:
             logp, grad = self._target.evaluate(points)
         assert grad is not None

@@ -162,32 +162,37 @@ class Concentration:
         self.start, self.dose, self.volume = np.r_[0.0, times[:-1]], dose / volume, volume
 
     def __call__(self, k_a, K_m, V_m):
-        return self.solve(k_a, K_m, V_m)[0]
+        return self.solve(k_a, K_m, V_m, derivatives=False)[:, 0].T
 
     def vjp(self, cot, k_a, K_m, V_m):
-        derivatives = self.solve(k_a, K_m, V_m)[1]
-        return tuple(np.einsum("sn,sn->s", cot, d) for d in derivatives)
+        derivatives = self.solve(k_a, K_m, V_m, derivatives=True)[:, 1:]
+        return tuple(np.einsum("sn,nps->ps", cot, derivatives))
 
-    def solve(self, k_a, K_m, V_m):
-        """The curve (S, N), and its derivatives by the three parameters (3, S, N)."""
+    def solve(self, k_a, K_m, V_m, derivatives):
+        """The curve at the observed times, and its derivatives by the three parameters: (N, 1 or 4, S)."""
+        rate = V_m / self.volume
 
-        def slope(t, c, d):
-            uptake, rate, share = np.exp(-k_a * t) * self.dose, V_m / self.volume, c / (K_m + c)
-            by_c = -rate * K_m / (K_m + c) ** 2
-            own = np.stack([uptake * (1 - k_a * t), rate * c / (K_m + c) ** 2, -share / self.volume])
-            return uptake * k_a - rate * share, by_c * d + own
+        def slope(t, c):
+            scale = 1 / (K_m + c[0])
+            uptake, share = np.exp(-k_a * t) * self.dose, c[0] * scale
+            out = (-rate * K_m * scale**2) * c
+            out[0] = uptake * k_a - rate * share
+            if derivatives:
+                out[1] += uptake * (1 - k_a * t)
+                out[2] += rate * share * scale
+                out[3] -= share / self.volume
+            return out
 
-        c, d, curve = np.zeros_like(k_a), np.zeros((3, len(k_a))), []
+        c, curve = np.zeros((4 if derivatives else 1, len(k_a))), []
         for start, h, n in zip(self.start, self.width, self.n_steps, strict=True):
             for i in range(n):
                 t = start + i * h
-                c1, d1 = slope(t, c, d)
-                c2, d2 = slope(t + h / 2, c + h / 2 * c1, d + h / 2 * d1)
-                c3, d3 = slope(t + h / 2, c + h / 2 * c2, d + h / 2 * d2)
-                c4, d4 = slope(t + h, c + h * c3, d + h * d3)
-                c, d = c + h / 6 * (c1 + 2 * (c2 + c3) + c4), d + h / 6 * (d1 + 2 * (d2 + d3) + d4)
-            curve.append((c, d))
-        return np.stack([c for c, _ in curve], 1), np.stack([d for _, d in curve], 2)
+                k1 = slope(t, c)
+                k2 = slope(t + h / 2, c + h / 2 * k1)
+                k3 = slope(t + h / 2, c + h / 2 * k2)
+                c = c + h / 6 * (k1 + 2 * (k2 + k3) + slope(t + h, c + h * k3))
+            curve.append(c)
+        return np.stack(curve)
 
 
 # --- hierarchies -------------------------------------------------------------------------------------------------
@@ -246,28 +251,17 @@ def low_dim_gauss_mix(data):
     mu = klqp.Flat(2, support="ordered", name="mu")
     sigma = klqp.HalfNormal(2.0, shape=2, name="sigma")
     theta = klqp.Beta(5.0, 5.0, name="theta")
-    z = (y[:, None] - mu) / sigma
-    each = klqp.stack([klqp.log(theta), klqp.log1p(-theta)]) - klqp.log(sigma) - 0.5 * klqp.square(z)
-    # log p of an observed 0 is minus the rate: there are no mixtures of components with latent parameters.
-    zeros = klqp.Poisson(rate=20.0 - klqp.logsumexp(each, axis=1))
-    return [mu, sigma, theta], {klqp.Normal(mu, 2.0): [0.0, 0.0], zeros: np.zeros(len(y))}
+    weights = klqp.Categorical(probs=klqp.stack([theta, 1.0 - theta]))
+    parts = [klqp.Normal(mu[k], sigma[k], shape=len(y)) for k in range(2)]
+    return [mu, sigma, theta], {klqp.Normal(mu, 2.0): [0.0, 0.0], klqp.Mixture(weights, parts): y}
 
 
 def gp_regr(data):
     x, y = columns(data, "x", "y")
     rho, alpha = klqp.Gamma(25.0, 4.0, name="rho"), klqp.HalfNormal(2.0, name="alpha")
     sigma = klqp.HalfNormal(1.0, name="sigma")
-    distance = (x[:, None] - x) ** 2
-    kernel = klqp.square(alpha) * klqp.exp(-0.5 * distance / klqp.square(rho)) + sigma * np.eye(len(x))
-    return [rho, alpha, sigma], {klqp.LogDensity(centred_normal, kernel, shape=len(x), name="y"): y}
-
-
-def centred_normal(y, covariance):
-    """log p(y) of a normal of mean 0; y has no draw axis."""
-    inverse = np.linalg.inv(covariance)
-    weights = inverse @ y
-    logp = -0.5 * (np.linalg.slogdet(covariance)[1] + weights @ y)
-    return logp, 0.5 * (weights[:, :, None] * weights[:, None, :] - inverse)
+    covariance = klqp.rbf(x, lengthscale=rho, variance=klqp.square(alpha)) + sigma * np.eye(len(x))
+    return [rho, alpha, sigma], {klqp.MultivariateNormalTriL(0.0, klqp.cholesky(covariance)): y}
 
 
 MODELS = {

@@ -1,7 +1,8 @@
-"""Real models in klqp's words: their log densities and gradients are those of NumPy. Skips without the posteriors.
+"""Real models in klqp's words: their log densities and gradients are those of NumPy.
 
-The folder is that of ``test_posteriordb.py``. The models give the same density as Stan's on the same unconstrained
-coordinates, in the same order, up to a constant.
+The models give the same density as Stan's on the same unconstrained coordinates, in the same order, up to a constant.
+That needs the folder of posteriors of ``test_posteriordb.py``, and skips without it; on simulated data the gradients
+are compared with differences.
 """
 
 import importlib.util
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 import klqp
+from klqp.testing import check_gradient
 
 HERE = Path(__file__).resolve().parent
 FOLDER = Path(os.environ.get("KLQP_POSTERIORDB", HERE.parents[2] / "shared" / "posteriordb"))
@@ -54,6 +56,30 @@ def posteriors():
     if not (FOLDER / "data.json").is_file() or not (FOLDER / "posteriors.py").is_file():
         pytest.skip(f"no posteriors with their data in {FOLDER}")
     return load(FOLDER / "posteriors.py")
+
+
+def simulated(n=20):
+    """Data with the names that the models read."""
+    rng = np.random.default_rng(0)
+    data = {name: rng.normal(size=n) for name in ("y", "x", "height", "mom_iq", "real_ideo", "race_adj", "income")}
+    data |= {
+        name: rng.normal(size=n) for name in ("educ1", "partyid7", "kid_score", "log_radon", "log_uppm", "arsenic")
+    }
+    data |= {name: rng.integers(0, 2, n) for name in ("mom_hs", "male", "group", "gender", "switched", "floor_measure")}
+    positive = ("earn", "weight", "diam1", "diam2", "canopy_height", "total_height", "dist", "sigma", "C_hat")
+    data |= {name: rng.gamma(3.0, 1.0, n) for name in positive}
+    data |= {"X": rng.normal(size=(n, 3)), "age_discrete": rng.integers(1, 5, n), "n": np.full(n, 9), "K": 2}
+    data |= {"r": rng.integers(0, 10, n), "C": rng.poisson(2.0, n), "year": np.linspace(-1, 1, n), "sigma1": 0.5}
+    return data | {"county_idx": np.arange(n) % 4 + 1, "J": 4, "times": np.arange(1.0, n + 1), "D": 30.0, "V": 2.0}
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_gradient_on_simulated_data(model):
+    data = simulated()
+    if model.startswith("eight_schools"):
+        data = {key: data[key][:8] for key in ("y", "sigma")}
+    log_joint = klqp.LogJoint(*MODELS[model](data))
+    check_gradient(log_joint, log_joint.dim, scale=0.3, rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", NAMES)

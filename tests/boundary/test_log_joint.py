@@ -77,6 +77,13 @@ def test_results_are_the_callers():
     assert not u.any()
 
 
+def test_no_points():
+    log_joint = klqp.LogJoint(*regression())
+    logp, grad = log_joint(np.zeros((0, 4)))
+    assert logp.shape == (0,)
+    assert grad.shape == (0, 4)
+
+
 def test_coordinates():
     log_joint = klqp.LogJoint(*hierarchy())
     assert log_joint.dim == 1 + 1 + 4 + 2 + 6
