@@ -20,8 +20,6 @@ struct DrawRange {
 struct Sweep {
   const std::vector<DrawRange>& draws;  // the draws that take part, in order: rejected ones do not
   Team& team;
-  // Cotangents of draws from q go on to q's parameters (pathwise), or end there (score function).
-  bool through_draws = true;
   // Cotangents of log q go to the value, to q's parameters, or to both.
   bool log_q_to_value = true, log_q_to_params = true;
 

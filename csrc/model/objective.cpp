@@ -33,7 +33,7 @@ SweepPlan ModelObjective::plan_for(const Choose& choose) const {
   for (const Term& term : model_->terms) {
     if (choose(term) && term.slot->active) seeds.push_back(term.slot);
   }
-  return model_->program.plan(seeds);
+  return model_->program.plan(seeds, stops_);
 }
 
 ModelObjective::ModelObjective(std::shared_ptr<Model> model, ModelOptions options, const Noise& draws, Index n_params)
@@ -50,6 +50,9 @@ ModelObjective::ModelObjective(std::shared_ptr<Model> model, ModelOptions option
   };
   for (const Factor& factor : model_->factors) {
     any_adaptive_ |= !options_.bound && !options_.score && !factor.by_formula && factor.entropy == Entropy::adaptive;
+  }
+  if (options_.score) {
+    for (const Factor& factor : model_->factors) stops_.push_back(factor.draw);
   }
   base_plan_ = plan_for([&](const Term& term) { return weight_of(term) != 0.0; });
   if (any_adaptive_) {
@@ -176,7 +179,7 @@ void ModelObjective::add_pathwise(Span grad, Team& team) {
     const double factor = weight_of(term);
     if (factor != 0.0 && term.slot->active) seed(term, factor);
   }
-  Program::backward(base_plan_, {ranges_, team, !options_.score, true, static_cast<bool>(options_.bound)});
+  Program::backward(base_plan_, {ranges_, team, true, static_cast<bool>(options_.bound)});
 }
 
 // cfe + c x with cfe = energy + entropy and x = path - entropy, see core/estimator/adaptive.hpp.
@@ -191,7 +194,7 @@ void ModelObjective::add_adaptive(Span grad, Team& team) {
       const Factor& owner = model_->factors[static_cast<std::size_t>(term.factor)];
       if (!owner.by_formula && owner.entropy == Entropy::adaptive) seed(term, factor);
     }
-    Program::backward(plan, {ranges_, team, true, true, false});
+    Program::backward(plan, {ranges_, team, true, false});
   };
   // The draws' own cotangents of the model's terms are wanted by look_again().
   if (!std::isfinite(kernels().sum(n, a.cfe.data()))) {
@@ -247,7 +250,7 @@ void ModelObjective::add_score(const Noise& draws, Span grad, Team& team) {
       if (term.kind != TermKind::score || term.factor != factor || !term.slot->active) continue;
       for (Index s = 0; s < n_draws_; ++s) *term.slot->adjoint_at(s) += score_weights_[s];
     }
-    Program::backward(score_plans_[f], {ranges_, team, false, false, true});
+    Program::backward(score_plans_[f], {ranges_, team, false, true});
   }
 }
 
@@ -264,7 +267,7 @@ void ModelObjective::optimal_scores(int factor, const Noise& draws, Span grad, T
     for (const Term& term : model_->terms) {
       if (term.kind == TermKind::score && term.factor == factor && term.slot->active) *term.slot->adjoint_at(s) = 1.0;
     }
-    Program::backward(score_plans_[index], {one, team, false, false, true});
+    Program::backward(score_plans_[index], {one, team, false, true});
   }
   for (Index i = 0; i < n; ++i) {
     others_.clear(draws.n_groups());

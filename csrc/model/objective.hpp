@@ -121,6 +121,7 @@ class ModelObjective final : public Objective {
   Index n_params_, n_draws_;
   bool any_adaptive_ = false;
 
+  std::vector<Slot*> stops_;  // score functions: cotangents of q's draws end there
   SweepPlan base_plan_, path_plan_, entropy_plan_;
   std::vector<SweepPlan> score_plans_;  // one for each factor
   Adaptive adaptive_;

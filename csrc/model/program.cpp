@@ -115,11 +115,28 @@ void Program::forward(ConstSpan params, ConstMatrix noise, Team& team) {
   for (Node* node : moving_) node->forward(n_draws_, team);
 }
 
-SweepPlan Program::plan(const std::vector<Slot*>& seeds) const {
+SweepPlan Program::plan(const std::vector<Slot*>& seeds, const std::vector<Slot*>& stops) const {
+  const std::unordered_set<const Slot*> stopped(stops.begin(), stops.end());
+  // Slots from which a way leads to parameters or inputs.
+  std::unordered_set<const Slot*> leading, outputs;
+  for (const auto& node : nodes_) {
+    bool leads = false;
+    for (const Slot* output : node->outputs()) outputs.insert(output);
+    for (const Slot* input : node->inputs()) {
+      leads |= input->active && (leading.contains(input) || !outputs.contains(input));
+    }
+    for (const Slot* output : node->outputs()) {
+      if (leads && !stopped.contains(output)) leading.insert(output);
+    }
+  }
   SweepPlan plan;
-  std::unordered_set<Slot*> reached;
+  std::unordered_set<Slot*> reached, used;
+  const auto use = [&](Slot* slot) {
+    if (slot->active && used.insert(slot).second) plan.slots.push_back(slot);
+  };
   const auto reach = [&](Slot* slot) {
-    if (slot->active && reached.insert(slot).second) plan.slots.push_back(slot);
+    use(slot);
+    if (slot->active && (leading.contains(slot) || !outputs.contains(slot))) reached.insert(slot);
   };
   for (Slot* seed : seeds) reach(seed);
   for (auto node = nodes_.rbegin(); node != nodes_.rend(); ++node) {
@@ -128,7 +145,7 @@ SweepPlan Program::plan(const std::vector<Slot*>& seeds) const {
     if (!takes_part) continue;
     plan.nodes.push_back(node->get());
     for (Slot* input : (*node)->inputs()) reach(input);
-    for (Slot* output : (*node)->outputs()) reach(output);
+    for (Slot* output : (*node)->outputs()) use(output);
   }
   return plan;
 }

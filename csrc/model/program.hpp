@@ -32,7 +32,8 @@ class Program {
 
   // Makes room for S draws and evaluates what depends on data alone. Call it after building, and again for another S.
   void allocate(Index n_draws);
-  SweepPlan plan(const std::vector<Slot*>& seeds) const;
+  // Cotangents do not go through `stops`: nodes that only lead there take no part.
+  SweepPlan plan(const std::vector<Slot*>& seeds, const std::vector<Slot*>& stops = {}) const;
 
   // --- running ---------------------------------------------------------------------------------------------
   // Throws ConfigError where a node refuses the data; the old ones are kept then.

@@ -166,8 +166,8 @@ class ModelBuilder {
 
   // Cotangents of the parameters and inputs for a cotangent (rows, size) at one array; the flags are those of Sweep.
   std::pair<Array, py::list> pullback(Index n_draws, const Array& params, const Array& noise,
-                                      const std::vector<Array>& inputs, Id seed, const Array& cot, bool through_draws,
-                                      bool log_q_to_value, bool log_q_to_params) {
+                                      const std::vector<Array>& inputs, Id seed, const Array& cot, bool log_q_to_value,
+                                      bool log_q_to_params) {
     run_forward(n_draws, params, noise, inputs);
     Slot& from = *slot(seed);
     if (cot.size() != from.rows(n_draws) * from.size) throw klqp::ConfigError("the cotangent has another size");
@@ -178,7 +178,7 @@ class ModelBuilder {
     if (from.active) std::copy_n(cot.data(), cot.size(), from.adjoint);
     klqp::Team serial(1);
     const std::vector<klqp::DrawRange> all{{0, n_draws}};
-    klqp::Program::backward(plan, {all, serial, through_draws, log_q_to_value, log_q_to_params});
+    klqp::Program::backward(plan, {all, serial, log_q_to_value, log_q_to_params});
     py::list out;
     for (const Id id : inputs_) {
       const Slot& to = *slot(id);
@@ -293,8 +293,7 @@ void bind_model(py::module_& module) {
       .def("evaluate", &Builder::evaluate, py::arg("n_draws"), py::arg("params"), py::arg("noise"), py::arg("inputs"),
            py::arg("wanted"))
       .def("pullback", &Builder::pullback, py::arg("n_draws"), py::arg("params"), py::arg("noise"), py::arg("inputs"),
-           py::arg("seed"), py::arg("cot"), py::arg("through_draws") = true, py::arg("log_q_to_value") = true,
-           py::arg("log_q_to_params") = true)
+           py::arg("seed"), py::arg("cot"), py::arg("log_q_to_value") = true, py::arg("log_q_to_params") = true)
       .def("as_target", &Builder::as_target, py::arg("input"), py::arg("params"))
       .def("flags", &Builder::flags, py::arg("slot"))
       .def_property_readonly("n_params", &Builder::n_params)

@@ -15,7 +15,7 @@ from klqp.families import MeanFieldNormal
 from klqp.inference.latents import Factor
 from klqp.model.distributions.normal import Normal
 from klqp.model.emitter import ancestors
-from klqp.model.expression import Expression, as_data
+from klqp.model.expression import Expression, Node, as_data
 from klqp.model.log_density import LogDensity
 from klqp.model.parameter import Parameter, Placeholder
 from klqp.model.random_variable import RandomVariable
@@ -306,6 +306,8 @@ def read_penalties(regularizers: Mapping[Any, Any] | Sequence[Any] | None) -> tu
     """
     if regularizers is None:
         return ()
+    if isinstance(regularizers, (str, Expression)) or not isinstance(regularizers, (Mapping, Iterable)):
+        raise TypeError(f"regularizers must be a dict or a list, not {type(regularizers).__name__}")
     pairs = regularizers.items() if isinstance(regularizers, Mapping) else [(None, r) for r in regularizers]
     out = []
     for parameter, rule in pairs:
@@ -317,6 +319,11 @@ def read_penalties(regularizers: Mapping[Any, Any] | Sequence[Any] | None) -> tu
                 "a regularizer must be an expression of one number, or a callable that returns one for a parameter, "
                 f"not {value!r}"
             )
+        for e in ancestors([value], lambda e: e.inputs):
+            if isinstance(e, RandomVariable):
+                raise TypeError(
+                    f"a regularizer is of parameters, but {value!r} depends on the random variable {e.name!r}"
+                )
         out.append(value)
     return tuple(out)
 
@@ -352,6 +359,14 @@ def check_feeds(problem: Problem, feeds: Mapping[Placeholder, Float64]) -> None:
     for variable, value in problem.observed.items():
         if isinstance(value, Placeholder) and value in feeds:
             checked_value(variable, feeds[value])
+    for e in [*problem.model, *problem.approximation]:
+        if isinstance(e, Node) and e.op == "gather" and isinstance(e.inputs[1], Placeholder) and e.inputs[1] in feeds:
+            index, rows = feeds[e.inputs[1]], e.inputs[0].shape[0]
+            bad = index[(index < 0) | (index >= rows)]
+            if bad.size:
+                raise ValueError(
+                    f"the data of placeholder {e.inputs[1].name!r} must be indices in [0, {rows}), not {bad[0]:g}"
+                )
 
 
 def require_normals(problem: Problem, variables: Iterable[RandomVariable], who: str) -> None:

@@ -132,6 +132,8 @@ class Settings:
         require_normals(problem, kl_scaling, "kl_scaling")
         log_vars = _parameters("log_vars", asked["log_vars"], problem)
         _check_logging(asked["logdir"], log_vars)
+        for name in ("init_loc", "init_scale"):
+            _check_start_keys(name, asked[name], latents)
         n_iter, n_threads = positive_int("n_iter", asked["n_iter"]), asked["n_threads"]
         return cls(
             n_iter=n_iter,
@@ -193,11 +195,17 @@ def _one_of(name: str, value: Any, allowed: tuple[str, ...]) -> str:
     return str(value)
 
 
+def _check_start_keys(name: str, value: Any, latents: Sequence[RandomVariable]) -> None:
+    for key in value if isinstance(value, Mapping) else ():
+        if not any(key is z or (isinstance(key, str) and key == z.name) for z in latents):
+            raise ValueError(f"{name} has the key {key!r}, which is none of {[z.name for z in latents]}")
+
+
 def _own(name: str, value: Any, z: RandomVariable) -> Any:
     """Return what a setting by variable says of one, or the setting itself."""
     if not isinstance(value, Mapping):
         return value
-    return next((v for key, v in value.items() if key is z or key == z.name), DEFAULTS[name])  # type: ignore[literal-required]
+    return next((v for key, v in value.items() if key is z or (isinstance(key, str) and key == z.name)), DEFAULTS[name])  # type: ignore[literal-required]
 
 
 def _start(name: str, value: Any, z: RandomVariable, positive: bool = False) -> Float64:
