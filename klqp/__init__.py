@@ -17,8 +17,8 @@ from klqp.inference.klqp import (
     ScoreKLqp,
     ScoreRBKLqp,
 )
-from klqp.model.criticism import copy, evaluate, ppc
 from klqp.inference.log_joint import LogJoint
+from klqp.model.criticism import copy, evaluate, ppc
 from klqp.model.deterministic import Deterministic
 from klqp.model.distributions.bounded import Beta, Uniform, VonMises
 from klqp.model.distributions.categorical import Categorical, Multinomial, OneHotCategorical, OrderedLogistic

@@ -176,7 +176,7 @@ class Model:
     def draw(self, inputs: Sequence[int], size: int) -> int: ...
     def family(
         self, spec: FamilySpec, params: int, noise: int, factor: float = 1.0
-    ) -> tuple[int, int, int]: ...  # draw, log density, entropy
+    ) -> tuple[int, int, int, int]: ...  # draw, log density and entropy times factor, log density
     def transform(
         self,
         name: str,
@@ -196,7 +196,15 @@ class Model:
         self, n_draws: int, params: Float64, noise: Float64, inputs: Sequence[Float64], wanted: Sequence[int]
     ) -> list[Float64]: ...
     def pullback(
-        self, n_draws: int, params: Float64, noise: Float64, inputs: Sequence[Float64], seed: int, cot: Float64
+        self,
+        n_draws: int,
+        params: Float64,
+        noise: Float64,
+        inputs: Sequence[Float64],
+        seed: int,
+        cot: Float64,
+        log_q_to_value: bool = True,
+        log_q_to_params: bool = True,
     ) -> tuple[Float64, list[Float64]]: ...
     def as_target(self, input: int, params: Float64) -> Target: ...
     def flags(self, slot: int) -> tuple[bool, bool, bool]: ...  # per draw, active, fixed
@@ -216,8 +224,8 @@ def model_run(
     optimizer: OptimizerSpec,
     config: RunConfig,
     params: Float64,
+    objective: Callable[[Float64], tuple[float, Float64]] | None = None,
 ) -> Run: ...
-def normals(seed: int, stream: int, first_draw: int, n: int, dim: int) -> Float64: ...
 
 class Run:
     def __init__(
@@ -243,9 +251,6 @@ class Run:
     def set_params(self, params: Float64) -> None: ...
     def snapshot(self) -> dict[str, Float64]: ...
     def restore(self, state: Mapping[str, Float64]) -> None: ...
-    def set_params(self, params: Float64) -> None: ...
-    @property
-    def last_gradient(self) -> Float64: ...
     @property
     def step_count(self) -> int: ...
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy.typing as npt
 from klqp.model.distributions.event import event_total
 from klqp.model.expression import Constant, Expression, as_data
 from klqp.model.random_variable import Distribution, RandomVariable, Shape
-from klqp.model.supports import REAL, Support, interval, lower_bounded, upper_bounded
+from klqp.model.supports import POSITIVE, REAL, UNIT_INTERVAL, Support, interval, lower_bounded, upper_bounded
 
 if TYPE_CHECKING:
     from klqp.model.emitter import Emitter
@@ -170,13 +171,13 @@ def _between(low: float, high: float, event_ndim: int) -> Support:
     if (low, high) == (-_INFINITY, _INFINITY):
         made = REAL
     elif (low, high) == (0.0, _INFINITY):
-        made = Support("positive", 0, "positive", check=lambda x: np.asarray(x > 0))
+        made = POSITIVE
     elif (low, high) == (0.0, 1.0):
-        made = Support("unit_interval", 0, "unit_interval", (0.0,), (1.0,))
+        made = UNIT_INTERVAL
     elif high == _INFINITY:
         made = lower_bounded(low)
     elif low == -_INFINITY:
         made = upper_bounded(high)
     else:
         made = interval(low, high)
-    return Support(made.name, event_ndim, made.bijector, made.lower, made.upper, made.check)
+    return replace(made, event_ndim=event_ndim)
