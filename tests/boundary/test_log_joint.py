@@ -66,6 +66,28 @@ def test_rows_do_not_know_of_each_other():
     assert np.array_equal(log_joint(u)[1], grad)
 
 
+@pytest.mark.parametrize("bijector", ["exp", "softplus", "sigmoid", ("affine", 1.0, -2.0)])
+def test_transformed_latents(bijector):
+    z = klqp.TransformedDistribution(klqp.Normal(0.3, 0.8), bijector, name="z")
+    log_joint = klqp.LogJoint([z], {klqp.Normal(z, 0.5, shape=30): Y})
+    check_gradient(log_joint, 1, scale=0.5, rtol=1e-7)
+
+
+def test_mixture_is_its_sum():
+    """More events than the kernel works on at once."""
+    mu = klqp.Normal(0.0, 1.0, shape=2, name="mu")
+    y = rng.normal(size=700)
+    parts = [klqp.Normal(mu[0], 1.0, shape=700), klqp.Normal(mu[1], 2.0, shape=700)]
+    weights = np.array([0.3, 0.7])
+    log_joint = klqp.LogJoint([mu], {klqp.Mixture(klqp.Categorical(probs=weights), parts): y})
+    u = rng.normal(size=(3, 2))
+    logp, _ = log_joint(u)
+    for row, value in zip(u, logp, strict=True):
+        density = 0.3 * stats.norm(row[0], 1).pdf(y) + 0.7 * stats.norm(row[1], 2).pdf(y)
+        assert value == pytest.approx(np.log(density).sum() + stats.norm.logpdf(row).sum(), rel=1e-12)
+    check_gradient(log_joint, 2, rtol=1e-7)
+
+
 def test_results_are_the_callers():
     log_joint = klqp.LogJoint(*regression())
     u = np.zeros((2, 4))
