@@ -52,7 +52,7 @@ class Inference:
     ----------
     latent_vars : list of random variables, or dict
         The quantities a posterior is wanted of. In a dict, with q: a ready-made family for one or a tuple of them, or a
-        random variable whose parameters are `Parameter`s, or expressions of them, of data and of other latent
+        random variable whose parameters are `Parameter` objects, or expressions of them, of data and of other latent
         variables. Without latent variables the model's parameters are fitted by maximum likelihood.
     data : dict, optional
         Observed values by random variable, or placeholders for them; a random variable as value is a q that is not
@@ -62,7 +62,8 @@ class Inference:
     rank : int, optional
         Of the low-rank family.
     regularizers : dict or list, optional
-        Losses to be added: expressions of one number in `Parameter`s, or by parameter a callable that makes one of it.
+        Losses to be added: expressions of one number in `Parameter` objects, or by parameter a callable that makes one
+        of it.
 
     Raises
     ------
@@ -231,7 +232,7 @@ class VariationalInference(Inference):
             Kind of base draws.
         init_loc, init_scale : float, array, or dict by latent variable; default 0.0 and 0.1
             Location and standard deviations of the ready-made families to start from, in unconstrained coordinates. A q
-            made of `Parameter`s starts from their values.
+            made of `Parameter` objects starts from their values.
         seed : int, SeedSequence, Generator or None
             Same seed, same bits, for any number of threads.
         n_threads : int, optional
