@@ -168,8 +168,10 @@ def softplus_normal() -> Transformed:
     return Transformed(lambda u: normal_logpdf(u, 0.0, 0.5), softplus)
 
 
-def gamma_prior() -> Transformed:
-    """Case 3: Gamma(1, 2) by softplus."""
+def gamma_prior(transform: str = "exp") -> Transformed:
+    """Case 3: Gamma(1, 2), by exp, or by Edward's softplus."""
+    if transform == "exp":
+        return Transformed(lambda u: math.log(2) - 2 * np.exp(u) + u, np.exp)
     return Transformed(lambda u: math.log(2) - 2 * softplus(u) - softplus(-u), softplus)
 
 

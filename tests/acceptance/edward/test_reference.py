@@ -67,7 +67,11 @@ def test_defect_1():
 
 def test_case_3():
     assert r.softplus_normal().optimum.elbo == pytest.approx(0, abs=1e-12)
-    assert -0.02 < r.gamma_prior().optimum.elbo < 0
+    assert -0.02 < r.gamma_prior("softplus").optimum.elbo < 0
+    # By exp it is known in closed form: E z = 1 / 2 and a log sd of 1, so that -KL is (log 2 pi - 2) / 2.
+    gamma = r.gamma_prior()
+    assert gamma.optimum.elbo == pytest.approx(0.5 * math.log(2 * math.pi) - 1, abs=1e-10)
+    assert gamma.moments() == pytest.approx((0.5, 0.5 * math.sqrt(math.e - 1)), rel=1e-6)
     beta = r.beta_bernoulli()
     log_z = math.log(math.factorial(3) * math.factorial(7) / math.factorial(11))
     assert log_z - 0.005 < beta.optimum.elbo < log_z
