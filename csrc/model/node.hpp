@@ -77,6 +77,8 @@ class Node {
   virtual void data_changed() {}
   // Room for S draws is wanted.
   virtual void reserve(Index /*n_draws*/) {}
+  // Whether element i of the output depends on element i of the input alone.
+  virtual bool elementwise() const { return false; }
   // Whether it can do without the interpreter.
   virtual bool native() const { return true; }
   // Rough number of elementary operations for S draws, forward and back.

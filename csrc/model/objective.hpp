@@ -65,6 +65,7 @@ class ModelObjective final : public Objective {
   ModelObjective(std::shared_ptr<Model> model, ModelOptions options, const Noise& draws, Index n_params);
 
   Index n_params() const override { return n_params_; }
+  const Ranges* touched() const override { return model_->program.touched(n_params_); }
   Index noise_dim() const override { return std::max<Index>(1, model_->program.noise_dim()); }
   bool native() const override { return model_->program.native() && !options_.bound; }
   Index work_per_step() const override { return model_->program.work_per_step(); }

@@ -1,6 +1,7 @@
 // Building and running of programs.
 #include "model/program.hpp"
 
+#include <algorithm>
 #include <unordered_set>
 
 namespace klqp {
@@ -14,10 +15,11 @@ Slot* Program::add_slot(Index size, bool per_draw, bool active, bool fixed) {
   return &slots_.back();
 }
 
-Slot* Program::add_data(ConstSpan values) {
+Slot* Program::add_data(ConstSpan values, bool feedable) {
   Slot* const slot = add_slot(static_cast<Index>(values.size()), false, false, true);
   values_.back().assign(values.begin(), values.end());
   slot->value = values_.back().data();
+  if (feedable) feedable_.push_back(slot);
   return slot;
 }
 
@@ -72,11 +74,68 @@ void Program::allocate(Index n_draws) {
     if (!node->output().fixed) moving_.push_back(node.get());
   }
   refresh();
+  find_gathered();
+}
+
+// What reads a slot, if that is gathers only, perhaps after elementwise functions; empty otherwise.
+std::vector<const Gather*> Program::gathers_of(const Slot* slot) const {
+  std::vector<const Gather*> found;
+  for (const auto& node : nodes_) {
+    const auto& inputs = node->inputs();
+    if (std::find(inputs.begin(), inputs.end(), slot) == inputs.end()) continue;
+    if (const auto* const gather = dynamic_cast<const Gather*>(node.get())) {
+      found.push_back(gather);
+      continue;
+    }
+    const std::vector<const Gather*> behind =
+        node->elementwise() ? gathers_of(&node->output()) : std::vector<const Gather*>{};
+    if (behind.empty()) return {};
+    found.insert(found.end(), behind.begin(), behind.end());
+  }
+  return found;
+}
+
+// Parameters of which a step reads some elements only: those whose index is data that may be set again.
+void Program::find_gathered() {
+  gathered_.clear();
+  for (const Leaf& leaf : parameters_) {
+    if (!leaf.slot->active) continue;
+    const std::vector<const Gather*> gathers = gathers_of(leaf.slot);
+    const bool changes = std::any_of(gathers.begin(), gathers.end(), [&](const Gather* gather) {
+      return std::find(feedable_.begin(), feedable_.end(), gather->inputs()[1]) != feedable_.end();
+    });
+    if (changes) gathered_.emplace_back(leaf, gathers);
+  }
+  std::sort(gathered_.begin(), gathered_.end(),
+            [](const auto& one, const auto& other) { return one.first.offset < other.first.offset; });
+}
+
+const Ranges* Program::touched(Index n) {
+  if (gathered_.empty()) return nullptr;
+  if (!touched_is_old_) return &touched_;
+  touched_is_old_ = false;
+  touched_.clear();
+  for (const auto& [leaf, gathers] : gathered_) {
+    for (const Gather* gather : gathers) {
+      for (const Index at : gather->offsets()) {
+        touched_.push_back({leaf.offset + at, leaf.offset + at + gather->width()});
+      }
+    }
+  }
+  Index at = 0;  // between the gathered parameters everything is reached
+  for (const auto& [leaf, gathers] : gathered_) {
+    if (leaf.offset > at) touched_.push_back({at, leaf.offset});
+    at = leaf.offset + leaf.slot->size;
+  }
+  if (n > at) touched_.push_back({at, n});
+  merge_ranges(touched_);
+  return &touched_;
 }
 
 // What depends on data alone.
 void Program::refresh() {
   Team serial(1);
+  touched_is_old_ = true;
   for (const auto& node : nodes_) {
     node->data_changed();
     if (node->output().fixed) node->forward(n_draws_, serial);

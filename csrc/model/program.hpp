@@ -5,7 +5,9 @@
 #include <memory>
 #include <vector>
 
+#include "core/ranges.hpp"
 #include "model/node.hpp"
+#include "model/nodes/gather.hpp"
 
 namespace klqp {
 
@@ -18,8 +20,8 @@ struct SweepPlan {
 class Program {
  public:
   // --- building --------------------------------------------------------------------------------------------
-  // Data shared by all draws; set again with set_data().
-  Slot* add_data(ConstSpan values);
+  // Data shared by all draws; `feedable` ones are going to be set again with set_data().
+  Slot* add_data(ConstSpan values, bool feedable = false);
   // The slice [offset, offset + size) of the parameters; a frozen one gets no cotangent.
   Slot* add_parameter(Index offset, Index size, bool frozen = false);
   // Columns [offset, offset + size) of the noise.
@@ -45,6 +47,10 @@ class Program {
     for (Node* node : plan.nodes) node->backward(sweep);
   }
 
+  // Which of n parameters a sweep can reach with the present data; all but those that enter through gathers by data
+  // alone. Null where data change nothing about that.
+  const Ranges* touched(Index n);
+
   Index n_draws() const noexcept { return n_draws_; }
   Index n_params() const noexcept { return n_params_; }
   Index noise_dim() const noexcept { return noise_dim_; }
@@ -58,6 +64,8 @@ class Program {
   };
 
   Slot* add_slot(Index size, bool per_draw, bool active, bool fixed);
+  std::vector<const Gather*> gathers_of(const Slot* slot) const;
+  void find_gathered();
   void refresh();
 
   std::deque<Slot> slots_;
@@ -65,6 +73,11 @@ class Program {
   std::vector<std::unique_ptr<Node>> nodes_;
   std::vector<Node*> moving_;  // nodes that a step evaluates
   std::vector<Leaf> parameters_, noises_;
+  // The parameters that nothing but gathers, perhaps after elementwise functions, reads.
+  std::vector<std::pair<Leaf, std::vector<const Gather*>>> gathered_;
+  std::vector<const Slot*> feedable_;
+  Ranges touched_;
+  bool touched_is_old_ = true;
   Index n_draws_ = 0, n_params_ = 0, noise_dim_ = 0;
   bool noise_lent_ = false;  // one array is all of the noise: it points there
 };

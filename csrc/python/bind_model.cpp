@@ -33,8 +33,8 @@ class ModelBuilder {
  public:
   using Id = std::size_t;
 
-  Id data(const Array& values) {
-    return keep(program().add_data({values.data(), static_cast<std::size_t>(values.size())}));
+  Id data(const Array& values, bool feedable) {
+    return keep(program().add_data({values.data(), static_cast<std::size_t>(values.size())}, feedable));
   }
   Id parameter(Index offset, Index size, bool frozen) { return keep(program().add_parameter(offset, size, frozen)); }
   Id noise(Index offset, Index size) { return keep(program().add_noise(offset, size)); }
@@ -268,7 +268,7 @@ void bind_model(py::module_& module) {
   using Builder = ModelBuilder;
   py::class_<Builder>(module, "Model")
       .def(py::init<>())
-      .def("data", &Builder::data, py::arg("values"))
+      .def("data", &Builder::data, py::arg("values"), py::arg("feedable") = false)
       .def("parameter", &Builder::parameter, py::arg("offset"), py::arg("size"), py::arg("frozen") = false)
       .def("noise", &Builder::noise, py::arg("offset"), py::arg("size"))
       .def("input", &Builder::input, py::arg("size"))

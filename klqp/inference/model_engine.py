@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -155,13 +154,15 @@ class ModelEngine:
     def fingerprint(self) -> str:
         """Return what a snapshot must agree in to be continued by this run, as text."""
         s = self.settings
-        factors = "; ".join(f"{f.name}: {type(f.q).__name__} {self.plan.entropies[f]}" for f in self.compiled.factors)
-        observed = hashlib.blake2b(digest_size=8)
-        for variable in self.problem.observed:
-            observed.update(f"{variable.name}{variable.shape}".encode())
+        # Names may be made up anew in another process, shapes and kinds are not.
+        factors = "; ".join(
+            f"{[(type(z).__name__, z.shape) for z in f.latents]}: {type(f.q).__name__} {self.plan.entropies[f]}"
+            for f in self.compiled.factors
+        )
+        observed = [(type(variable).__name__, variable.shape) for variable in self.problem.observed]
         return (
             f"model n_params={self.compiled.layout.n_params} noise={self.compiled.core.noise_dim} [{factors}] "
-            f"data={observed.hexdigest()} gradient={self.choice.gradient} baseline={self.choice.baseline} "
+            f"data={observed} gradient={self.choice.gradient} baseline={self.choice.baseline} "
             f"draws={s.draws} n_samples={s.n_samples} seed={s.key} optimizer={s.optimizer.fingerprint()}"
         )
 
