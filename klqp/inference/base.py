@@ -31,6 +31,7 @@ from klqp.inference.problem import (
     require_normals,
 )
 from klqp.inference.settings import RunOptions, Settings
+from klqp.model.callbacks import ObjectiveCall
 from klqp.model.parameter import Placeholder
 from klqp.model.random_variable import RandomVariable
 from klqp.model_approximation import ModelApproximation
@@ -435,7 +436,7 @@ class VariationalInference(Inference):
             return Engine(flat, family, settings, self._demand, **known)
         apart = set(problem.latents) if self._demand.by_formula else {*settings.kl_scaling, *settings.scale}
         problem = with_own_normals(problem, apart, settings, own_normals)
-        objective = self.objective if self._own_objective else None
+        objective = ObjectiveCall(self.objective) if self._own_objective else None
         return ModelEngine(problem, settings, self._demand, self._feeds, self._fed, objective)
 
     def _approximation(self, engine: Engine | ModelEngine) -> Approximation:

@@ -19,7 +19,7 @@ from klqp.model.expression import Expression, Node, as_data
 from klqp.model.log_density import LogDensity
 from klqp.model.parameter import Parameter, Placeholder
 from klqp.model.random_variable import RandomVariable
-from klqp.model.supports import NONNEGATIVE, POSITIVE
+from klqp.model.supports import NONNEGATIVE, POSITIVE, Support
 
 __all__ = [
     "Data",
@@ -275,7 +275,7 @@ def checked_value(variable: RandomVariable, value: Any) -> Float64 | Placeholder
     # Zeros are data of many distributions on the positive numbers; where they are not, the run says so.
     space = NONNEGATIVE if variable.space is POSITIVE else variable.space
     if not space.contains(array):
-        raise ValueError(f"{what} must be {_expected(variable)}, but it holds {_outlier(variable, array)}")
+        raise ValueError(f"{what} must be {_expected(variable)}, but it holds {_outlier(space, array)}")
     return array
 
 
@@ -287,11 +287,10 @@ def _expected(variable: RandomVariable) -> str:
     return f"{words} ({type(variable).__name__})" + (f", {' and '.join(bounds)}" if bounds else "")
 
 
-def _outlier(variable: RandomVariable, array: Float64) -> str:
-    ndim = variable.space.event_ndim
-    events = array.reshape(-1, *array.shape[array.ndim - ndim :])
+def _outlier(space: Support, array: Float64) -> str:
+    events = array.reshape(-1, *array.shape[array.ndim - space.event_ndim :])
     for event in events:
-        if len(variable.space.lower) <= 1 and len(variable.space.upper) <= 1 and not variable.space.contains(event):
+        if len(space.lower) <= 1 and len(space.upper) <= 1 and not space.contains(event):
             return str(event)
     return "values outside its bounds"
 

@@ -100,7 +100,8 @@ SUPPORTS = [
     (lambda: klqp.Binomial(5, probs=0.5, name="y"), 6, ("integers", "Binomial", "at most 5", "6")),
     (lambda: klqp.Binomial(5, probs=0.5, name="y"), 2.5, ("integers", "Binomial", "2.5")),
     (lambda: klqp.Uniform(1.0, 2.0, name="y"), 2.5, ("Uniform", "at least 1", "at most 2", "2.5")),
-    (lambda: klqp.LogNormal(0.0, 1.0, name="y"), 0.0, ("positive", "LogNormal", "0")),
+    (lambda: klqp.Gamma(1.0, 1.0, shape=2, name="y"), [0.0, -2.0], ("positive", "Gamma", "-2")),
+    (lambda: klqp.LogNormal(0.0, 1.0, name="y"), -0.5, ("positive", "LogNormal", "-0.5")),
 ]
 
 
@@ -647,3 +648,26 @@ def test_parameters_of_a_distribution_that_leave_their_space(m):
     inference = klqp.KLqp([z], data={x: 1.0})
     with pytest.raises(klqp.TargetError, match=re.escape("of 'x'")):
         inference.run(**{**QUIET, "init_loc": -5.0})
+
+
+# --- other objectives ---
+OBJECTIVES = [
+    (lambda r: 1.0, TypeError, ("objective", "(loss, derivatives)", "float")),
+    (lambda r: (1.0, r, r), TypeError, ("objective", "(loss, derivatives)", "3 things")),
+    (lambda r: (1.0, r[:2]), ValueError, ("objective's derivatives", "(4,)", "(2,)")),
+    (lambda r: (1.0, None), TypeError, ("objective's derivatives", "real numbers", "NoneType")),
+    (lambda r: (r, r), ValueError, ("objective's loss", "()", "(4,)")),
+    (lambda r: ("a", r), TypeError, ("objective's loss", "real numbers", "str")),
+    (lambda r: 1 / 0, ZeroDivisionError, ("division by zero",)),
+]
+
+
+@pytest.mark.parametrize(("rule", "error", "words"), OBJECTIVES)
+def test_wrong_objectives(m, rule, error, words):
+    class Own(klqp.KLqp):
+        def objective(self, log_ratio):
+            return rule(log_ratio)
+
+    inference = Own(m.latents, m.data)
+    check(error, words, lambda: inference.run(**QUIET))
+    assert len(inference.losses) == 0
