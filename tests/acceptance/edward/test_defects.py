@@ -205,7 +205,7 @@ def test_8_a_q_without_reparameterised_draws_is_refused(cls, name):
     rate = klqp.Gamma(2.0, 1.0, name="rate")
     x = klqp.Poisson(rate, shape=3)
     free = [klqp.Parameter(2.0, support="positive") for _ in range({"Gamma": 2, "Exponential": 1}[name])]
-    with pytest.raises(TypeError, match="'rate'.*no reparameterised draws"):
+    with pytest.raises(TypeError, match=r"'rate'.*no reparameterised draws"):
         cls({rate: getattr(klqp, name)(*free)}, data={x: np.array([2, 3, 4])})
 
 
