@@ -26,7 +26,7 @@ Float64 = npt.NDArray[np.float64]
 class LogJoint:
     """The joint log density of latent variables and data, as a function with its gradient.
 
-    log p(x, z(u)) + log |dz/du|, where z are the latent variables and u, on R^dim, their unconstrained coordinates.
+    ``log p(x, z(u)) + log |dz/du|``, where z are the latent variables and u, on R^dim, their unconstrained coordinates.
     Samplers, optimizers and `klqp.fit` ask for it; the native program of an inference of the model computes it.
 
     Parameters
