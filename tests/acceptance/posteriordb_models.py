@@ -87,34 +87,12 @@ def garch11(data):
     alpha0 = klqp.Flat(support="positive", name="alpha0")
     alpha1 = klqp.Beta(1.0, 2.0, name="alpha1")
     share = klqp.Uniform(name="share")
-    volatility = Volatility(y, data["sigma1"] ** 2)
-    parts = (mu, alpha0, alpha1, (1.0 - alpha1) * share)
-    variance = klqp.Deterministic(volatility, volatility.vjp, *parts, shape=len(y))
-    return [mu, alpha0, alpha1, share], {klqp.Normal(mu, klqp.sqrt(variance)): y}
-
-
-class Volatility:
-    """v_t = a0 + a1 (y_(t-1) - mu)^2 + b1 v_(t-1)."""
-
-    def __init__(self, y, first):
-        self.y, self.first = y, first
-
-    def __call__(self, mu, a0, a1, b1):
-        drive = a0[:, None] + a1[:, None] * (self.y - mu[:, None]) ** 2
-        v = np.empty((len(self.y), len(mu)))
-        v[0] = self.first
-        for t in range(1, len(v)):
-            v[t] = drive[:, t - 1] + b1 * v[t - 1]
-        return v.T
-
-    def vjp(self, cot, mu, a0, a1, b1):
-        lags, v = self.y[:-1] - mu[:, None], self(mu, a0, a1, b1)
-        total = cot.T.copy()  # cotangents of v, with those that come back from later ones
-        for t in range(len(self.y) - 2, 0, -1):
-            total[t] += b1 * total[t + 1]
-        total = total[1:].T
-        drive = total.sum(1)
-        return -2 * a1 * (total * lags).sum(1), drive, (total * lags**2).sum(1), (total * v[:, :-1]).sum(1)
+    drive = alpha0 + alpha1 * klqp.square(y - mu)
+    beta1 = (1.0 - alpha1) * share
+    variances = [data["sigma1"] ** 2]
+    for t in range(len(y) - 1):
+        variances.append(drive[t] + beta1 * variances[-1])
+    return [mu, alpha0, alpha1, share], {klqp.Normal(mu, klqp.sqrt(klqp.stack(variances))): y}
 
 
 def hmm_example(data):
