@@ -126,51 +126,29 @@ def hidden_markov(y, transition, mu):
 def one_comp_mm_elim_abs(data):
     k_a, K_m, V_m, sigma = (half_cauchy(1.0, name) for name in ("k_a", "K_m", "V_m", "sigma"))
     times, observed = columns(data, "times", "C_hat")
-    curve = Concentration(times, dose=data["D"], volume=data["V"])
-    concentration = klqp.Deterministic(curve, curve.vjp, k_a, K_m, V_m, shape=len(times))
-    return [k_a, K_m, V_m, sigma], {klqp.LogNormal(klqp.log(concentration), sigma): observed}
+    curve = concentration(times, k_a, K_m, V_m / data["V"], data["D"] / data["V"])
+    return [k_a, K_m, V_m, sigma], {klqp.LogNormal(klqp.log(curve), sigma): observed}
 
 
-class Concentration:
-    """dC/dt = exp(-k_a t) k_a dose / volume - V_m / volume C / (K_m + C), by Runge and Kutta's fixed steps."""
-
-    def __init__(self, times, dose, volume):
-        steps = [40, *[5] * (len(times) - 1)]
-        self.n_steps, self.width = steps, np.diff(times, prepend=0.0) / steps
-        self.start, self.dose, self.volume = np.r_[0.0, times[:-1]], dose / volume, volume
-
-    def __call__(self, k_a, K_m, V_m):
-        return self.solve(k_a, K_m, V_m, derivatives=False)[:, 0].T
-
-    def vjp(self, cot, k_a, K_m, V_m):
-        derivatives = self.solve(k_a, K_m, V_m, derivatives=True)[:, 1:]
-        return tuple(np.einsum("sn,nps->ps", cot, derivatives))
-
-    def solve(self, k_a, K_m, V_m, derivatives):
-        """The curve at the observed times, and its derivatives by the three parameters: (N, 1 or 4, S)."""
-        rate = V_m / self.volume
-
-        def slope(t, c):
-            scale = 1 / (K_m + c[0])
-            uptake, share = np.exp(-k_a * t) * self.dose, c[0] * scale
-            out = (-rate * K_m * scale**2) * c
-            out[0] = uptake * k_a - rate * share
-            if derivatives:
-                out[1] += uptake * (1 - k_a * t)
-                out[2] += rate * share * scale
-                out[3] -= share / self.volume
-            return out
-
-        c, curve = np.zeros((4 if derivatives else 1, len(k_a))), []
-        for start, h, n in zip(self.start, self.width, self.n_steps, strict=True):
-            for i in range(n):
-                t = start + i * h
-                k1 = slope(t, c)
-                k2 = slope(t + h / 2, c + h / 2 * k1)
-                k3 = slope(t + h / 2, c + h / 2 * k2)
-                c = c + h / 6 * (k1 + 2 * (k2 + k3) + slope(t + h, c + h * k3))
-            curve.append(c)
-        return np.stack(curve)
+def concentration(times, k_a, K_m, rate, dose):
+    """dC/dt = exp(-k_a t) k_a dose - rate C / (K_m + C) from C(0) = 0, by Runge and Kutta's fixed steps, unrolled."""
+    n_steps = [40, *[5] * (len(times) - 1)]
+    starts = np.r_[0.0, times[:-1]]
+    grid = [np.linspace(a, b, 2 * n + 1) for a, b, n in zip(starts, times, n_steps, strict=True)]
+    c, curve = 0.0, []
+    for points in grid:
+        h = points[2] - points[0]
+        uptake = klqp.exp(-k_a * points) * k_a * dose
+        for i in range(0, len(points) - 1, 2):
+            k1 = uptake[i] - rate * c / (K_m + c)
+            c2 = c + h / 2 * k1
+            k2 = uptake[i + 1] - rate * c2 / (K_m + c2)
+            c3 = c + h / 2 * k2
+            k3 = uptake[i + 1] - rate * c3 / (K_m + c3)
+            c4 = c + h * k3
+            c = c + h / 6 * (k1 + 2 * (k2 + k3) + uptake[i + 2] - rate * c4 / (K_m + c4))
+        curve.append(c)
+    return klqp.stack(curve)
 
 
 # --- hierarchies -------------------------------------------------------------------------------------------------
