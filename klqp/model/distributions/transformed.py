@@ -150,10 +150,11 @@ def _image(bijector: str, space: Support, constants: dict[str, Expression]) -> S
     if space.name == "real":
         low, high = -_INFINITY, _INFINITY
     else:
-        lower = (0.0,) if space.name in ("positive", "nonnegative") else space.lower
-        if space.event_ndim or len(lower) > 1 or len(space.upper) > 1 or space.name in ("simplex", "ordered"):
+        lower = (0.0,) if space.name in ("positive", "nonnegative", "unit_interval") else space.lower
+        upper = (1.0,) if space.name == "unit_interval" else space.upper
+        if space.event_ndim or len(lower) > 1 or len(upper) > 1 or space.name in ("simplex", "ordered"):
             raise ValueError(f"variables that are {space.name} cannot be transformed here")
-        low, high = lower[0] if lower else -_INFINITY, space.upper[0] if space.upper else _INFINITY
+        low, high = lower[0] if lower else -_INFINITY, upper[0] if upper else _INFINITY
     if bijector == "affine":
         if space.name == "real":
             return space
@@ -164,7 +165,9 @@ def _image(bijector: str, space: Support, constants: dict[str, Expression]) -> S
     else:
         maps = {"exp": np.exp, "softplus": lambda x: np.logaddexp(0.0, x), "sigmoid": expit}
         ends = [float(maps[bijector](x)) for x in (low, high)]
-    return _between(ends[0], ends[1], space.event_ndim)
+    made = _between(ends[0], ends[1], space.event_ndim)
+    # A softplus of all numbers goes back to them: with a normal q, softplus of a normal is held exactly.
+    return replace(made, bijector="softplus") if bijector == "softplus" and made.name == "positive" else made
 
 
 def _between(low: float, high: float, event_ndim: int) -> Support:

@@ -152,20 +152,21 @@ def test_7_each_factor_has_its_own_treatment():
     q_theta = klqp.Normal(slope * q_mu + klqp.Parameter(np.zeros(10)), klqp.Parameter(0.5, support="positive"))
     latents = {mu: q_mu, theta: q_theta, other: klqp.MeanFieldNormal([other])}
     inference = klqp.KLqp(latents, data={x: np.full(10, 4.0), y: np.array(2.0)})
-    inference.run(n_iter=5000, n_samples=10, **QUIET)
+    inference.run(n_iter=20_000, n_samples=10, **QUIET)
     lines = {line.split(":")[0]: line for line in inference.estimator.splitlines()}
     assert lines.keys() == {"mu", "theta", "other"}
     assert "adaptive" in lines["mu"]
     assert "adaptive" in lines["other"]
     assert "adaptive" not in lines["theta"]
     assert "sticking" in lines["theta"]
-    assert inference.posterior[mu].mean() == pytest.approx(exact.mean[0], abs=0.01 * exact.sd[0])
-    assert inference.posterior[mu].stddev() == pytest.approx(exact.sd[0], rel=0.01)
+    # Neither leaves noise where q is the posterior.
+    assert inference.posterior[mu].mean() == pytest.approx(exact.mean[0], abs=1e-4 * exact.sd[0])
+    assert inference.posterior[mu].stddev() == pytest.approx(exact.sd[0], rel=1e-4)
     np.testing.assert_allclose(inference.posterior[theta].stddev(), exact.sd[1:], rtol=0.03)  # from draws
-    assert value_of(slope) == pytest.approx(0.2, abs=0.005)  # E[theta_i | mu] = (mu + 4 x_i) / 5
+    assert value_of(slope) == pytest.approx(0.2, abs=1e-4)  # E[theta_i | mu] = (mu + 4 x_i) / 5
     log_z = exact.log_z + reference.normal_logpdf(2.0, 0.0, math.sqrt(2))
-    elbo = inference.posterior.elbo(4000, seed=99)
-    assert abs(elbo.value - log_z) < 4 * elbo.std_error + 1e-3
+    assert -inference.losses[-1] == pytest.approx(log_z, abs=1e-3)
+    assert inference.posterior.elbo(1000, seed=99).value == pytest.approx(log_z, abs=1e-5)
 
 
 def test_7_one_divergence_by_its_formula():
@@ -229,11 +230,9 @@ def test_8_the_same_on_other_supports(z, q):
         klqp.KLqp([mu], data={z: q})
 
 
-@pytest.mark.parametrize("cls", PATHWISE)
+@pytest.mark.parametrize("cls", [c for c in PATHWISE if c is not klqp.ReparameterizationKLKLqp])
 def test_8_a_log_normal_q_has_a_gradient_that_means_something(cls):
     """Gamma(2, 1) and counts 2, 3, 4: the best log-Normal has the posterior's mean 11 / 4, and a log sd of 11^-1/2."""
-    if cls is klqp.ReparameterizationKLKLqp:
-        pytest.skip("its divergence has no formula: test_kl_scaling_needs_a_closed_form")
     rate = klqp.Gamma(2.0, 1.0, name="rate")
     x = klqp.Poisson(rate, shape=3)
     loc, scale = klqp.Parameter(0.0), klqp.Parameter(0.5, support="positive")
