@@ -18,6 +18,7 @@ SMALL = {
     "neural network": r.NeuralNetwork,
     "item response": lambda: r.item_response(30, 20, 200),
     "latent space": r.LatentSpace,
+    "deep exponential family": r.DeepExponential,
 }
 
 
@@ -36,7 +37,7 @@ def test_elbo_has_its_gradient_and_is_the_expectation(name):
     assert abs(ratio.mean() - value) < 4 * ratio.std() / math.sqrt(4000)
 
 
-@pytest.mark.parametrize("name", ["breast cancer", "eight schools", "Cox process"])
+@pytest.mark.parametrize("name", ["breast cancer", "eight schools", "Cox process", "deep exponential family"])
 def test_optimum_is_one(name):
     model = SMALL[name]()
     best = model.optimum
