@@ -63,10 +63,12 @@ from klqp.model.flat import Flat
 from klqp.model.log_density import LogDensity
 from klqp.model.nodes import (
     absolute,
+    broadcast_to,
     cholesky,
     concatenate,
     cos,
     cumsum,
+    diag,
     dot,
     exp,
     expm1,
@@ -93,6 +95,7 @@ from klqp.model.nodes import (
     sum,
     tanh,
     transpose,
+    tril,
 )
 from klqp.model.parameter import Parameter, placeholder
 from klqp.native import NativeLogDensity, get_include
@@ -166,11 +169,13 @@ __all__ = [
     "Wishart",
     "__version__",
     "absolute",
+    "broadcast_to",
     "cholesky",
     "concatenate",
     "copy",
     "cos",
     "cumsum",
+    "diag",
     "dot",
     "evaluate",
     "exp",
@@ -207,4 +212,5 @@ __all__ = [
     "tanh",
     "testing",
     "transpose",
+    "tril",
 ]

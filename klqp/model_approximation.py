@@ -19,8 +19,9 @@ from klqp.approximation import (
 )
 from klqp.inference.compiled import CompiledModel, Plan, is_structured, n_unconstrained
 from klqp.inference.latents import Factor
-from klqp.inference.problem import Problem
+from klqp.inference.problem import Problem, shares_space
 from klqp.model.distributions.normal import Normal
+from klqp.model.distributions.positive import LogNormal
 from klqp.model.emitter import Emitter, ancestors
 from klqp.model.expression import Expression
 from klqp.model.parameter import Parameter, Placeholder
@@ -69,9 +70,10 @@ class ModelApproximation(Approximation):
                 draws[z.name] = np.broadcast_to(values, (n, z.size)).reshape(n, *z.shape).copy()
             else:
                 begin = self._compiled.unconstrained[z][1]
-                draws[z.name] = np.broadcast_to(values, (n, values.shape[1]))[
-                    :, begin : begin + self.n_unconstrained(z)
-                ].copy()
+                width = z.size if self._is_own(z) else self.n_unconstrained(z)
+                draws[z.name] = np.broadcast_to(values, (n, values.shape[1]))[:, begin : begin + width].copy()
+                if self._is_own(z):
+                    draws[z.name] = z.space.transform(z.shape).inverse(draws[z.name])
         return draws
 
     def log_ratio(self, n: int, key: int) -> tuple[Float64, Float64]:
@@ -145,6 +147,11 @@ class ModelApproximation(Approximation):
             self._cache[in_own_space] = self.draws(N_DRAWS, _MOMENT_KEY, in_own_space)
         return self._cache[in_own_space]  # type: ignore[no-any-return]
 
+    def _is_own(self, z: RandomVariable) -> bool:
+        """Return whether q's draws are the variable's values although these have a transform."""
+        q = self._factor[z].q
+        return isinstance(q, RandomVariable) and not self._is_identity(z) and shares_space(q, z)
+
     def _is_identity(self, z: RandomVariable) -> bool:
         return z.space.bijector == "identity"
 
@@ -165,8 +172,11 @@ class ModelApproximation(Approximation):
             part = slice(begin, begin + self.n_unconstrained(z))
             return member.mean()[part], member.stddev()[part]
         factor = self._factor[z]
-        if not isinstance(factor.q, Normal) or is_structured(factor, self._problem):
+        # The logarithm of a LogNormal is what the positive numbers' transform starts from.
+        logarithm = isinstance(factor.q, LogNormal) and z.space.bijector == "positive"
+        if not (isinstance(factor.q, Normal) or logarithm) or is_structured(factor, self._problem):
             return None
+        assert isinstance(factor.q, (Normal, LogNormal))
         slots = [self._compiled.values[p] for p in factor.q.inputs]
         noise = np.zeros((1, max(1, self._compiled.core.noise_dim)))
         loc, scale = self._compiled.core.evaluate(1, self._params, noise, [], slots)
@@ -188,7 +198,7 @@ class ModelApproximation(Approximation):
             flat = draws[z.name].reshape(n, -1)
             given[z] = flat.reshape(n, *z.shape)
             factor = self._factor[z]
-            own = factor.family is None and factor.q.space.bijector == z.space.bijector  # type: ignore[union-attr]
+            own = self._is_own(z)
             if self._is_identity(z) or own:
                 coordinates[z] = flat
             else:

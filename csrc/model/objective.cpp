@@ -126,7 +126,9 @@ Evaluation ModelObjective::evaluate(ConstSpan params, ConstMatrix noise, Team& t
 void ModelObjective::seed(const Term& term, double factor) noexcept {
   Slot& slot = *term.slot;
   if (!slot.per_draw) {
-    *slot.adjoint += factor;  // the weights sum to 1
+    double total = 0.0;  // 1, but for a bound
+    for (const double w : weights_) total += w;
+    *slot.adjoint += factor * (term.kind == TermKind::penalty ? 1.0 : total);
     return;
   }
   for (Index s = 0; s < n_draws_; ++s) *slot.adjoint_at(s) += factor * weights_[s];
@@ -161,7 +163,7 @@ Estimate ModelObjective::add_gradient(ConstSpan weights, const Noise& draws, Spa
   if (options_.bound) {
     const Estimate parts = estimate(draws);
     Estimate out = parts;
-    out.elbo = -apply_bound();
+    out.elbo = -apply_bound() - parts.penalty;
     add_pathwise(grad, team);
     return out;
   }

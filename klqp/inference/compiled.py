@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from klqp import _core
 from klqp.inference.latents import Factor
-from klqp.inference.problem import Problem
+from klqp.inference.problem import Problem, shares_space
+from klqp.inference.settings import Settings
 from klqp.model import nodes
 from klqp.model.distributions.normal import Normal
 from klqp.model.emitter import Emitter, ancestors
@@ -190,6 +191,27 @@ class CompiledModel:
         """The placeholders that the program uses."""
         return set(self._emitter.placeholders)
 
+    def start_params(self, settings: Settings) -> Float64:
+        """Return the flat vector that a run starts from."""
+        start = np.zeros(max(1, self.layout.n_params))
+        for factor, (spec, offset) in self.layout.families.items():
+            loc, scale = (
+                np.concatenate([settings.start_of(which, z, n_unconstrained(z)) for z in factor.latents])
+                for which in ("init_loc", "init_scale")
+            )
+            start[offset : offset + spec.n_params] = spec.start(loc, scale, settings.key)
+        for p, offset in self.layout.offsets.items():
+            start[offset : offset + p.n_unconstrained] = p.unconstrained
+        return start
+
+    def asks_gradients(self, params: Float64, key: int, n_draws: int) -> bool:
+        """Call the user's log densities once, and return whether all of them give gradients."""
+        targets = [(t, z) for t, z in self._emitter.targets if isinstance(t, _core.PythonTarget)]
+        noise = _core.normals(key, 0, 0, n_draws, max(1, self.core.noise_dim))
+        values = self.core.evaluate(n_draws, params, noise, [], [*(z for _, z in targets), *self.log_p])
+        primed = [t.prime(z) for (t, _), z in zip(targets, values, strict=False)]
+        return all(primed) and all(call.gave_gradients for call in self._emitter.calls)
+
     # --- values of random variables ----------------------------------------------------------------------------
     def _place_data(self) -> None:
         for variable, value in self.problem.observed.items():
@@ -205,7 +227,7 @@ class CompiledModel:
         fixed = self._emitter.frozen()
         draw = q.emit_draw(fixed, self._new_noise(q.noise_size), [fixed.emit(p) for p in q.inputs])
         self.values[q] = draw
-        same = q.space.bijector == beta.space.bijector
+        same = shares_space(q, beta)
         self.values[beta] = draw if same else self._emitter.transform(beta.space, beta.shape, draw)[0]
 
     def _depend(self, index: int, factor: Factor) -> None:
@@ -279,7 +301,7 @@ class CompiledModel:
         noise = self._new_noise(q.noise_size) if q.noise_size else -1  # type: ignore[union-attr]
         draw = q.emit_draw(self._emitter, noise, args)  # type: ignore[union-attr]
         self.values[q] = draw  # type: ignore[index]
-        if q.space.bijector == z.space.bijector:  # type: ignore[union-attr]
+        if shares_space(q, z):  # type: ignore[arg-type]
             self.values[z] = draw
         else:
             self._add_transform(z, draw, 0)

@@ -75,7 +75,10 @@ class EstimatorChoice:
 
 
 def choose_estimator(
-    settings: Settings, demand: Demand, gives_gradient: bool, has_latents: bool = True
+    settings: Settings,
+    demand: Demand,
+    gives_gradient: bool,
+    subject: str = "the log density",
 ) -> EstimatorChoice:
     """Choose from what is asked for, what a named class demands, and what the log density gives.
 
@@ -90,7 +93,7 @@ def choose_estimator(
     reason = "asked for"
     if gradient == "auto":
         gradient = "reparameterised" if gives_gradient else "score"
-        reason = "the log density gives its gradient" if gives_gradient else "the log density gives values only"
+        reason = f"{subject} gives its gradient" if gives_gradient else f"{subject} gives values only"
     if gradient == "reparameterised" and not gives_gradient:
         raise TypeError(
             "reparameterisation gradients need the gradient of the log density, but it returned logp alone; "
@@ -104,8 +107,6 @@ def choose_estimator(
         raise ValueError(f"with {gradient} gradients entropy must be one of {allowed}, not {entropy!r}")
     if gradient == "reparameterised" and settings.baseline != "mean":
         raise ValueError("baseline is for score-function gradients, but these are reparameterised")
-    if not has_latents:
-        reason = "no latent variables: maximum likelihood"
     forced = demand.entropy is not None
     return EstimatorChoice(gradient, entropy, settings.baseline, reason, forced, demand.markov_blankets)
 

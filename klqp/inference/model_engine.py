@@ -18,8 +18,10 @@ from klqp.inference.estimator import Demand, choose_estimator
 from klqp.inference.latents import Factor
 from klqp.inference.problem import Problem
 from klqp.inference.settings import Settings
-from klqp.model.parameter import Parameter, Placeholder
+from klqp.model.log_density import LogDensity
+from klqp.model.parameter import Placeholder
 from klqp.model.random_variable import RandomVariable
+from klqp.native import capsule_of
 
 __all__ = ["ModelEngine"]
 
@@ -45,8 +47,6 @@ class ModelEngine:
         Another objective than the ELBO, see `VariationalInference.objective`.
     """
 
-    gives_gradient = True
-
     def __init__(
         self,
         problem: Problem,
@@ -58,13 +58,15 @@ class ModelEngine:
     ) -> None:
         self.problem, self.settings = problem, settings
         self._objective = objective
-        self.choice = choose_estimator(settings, demand, gives_gradient=True, has_latents=bool(problem.factors))
+        self.gives_gradient = self._ask_for_gradients(demand, {**kept, **feeds})
+        self.choice = choose_estimator(settings, demand, self.gives_gradient, subject="the model")
         self.plan = self._make_plan(demand)
         self.compiled = CompiledModel(problem, self.plan)
-        self._seen: dict[Parameter, int] = {}
         self.feeds: dict[Placeholder, Float64] = {}
         self._unfed = set(self.compiled.placeholders)
-        self._start = self._start_params()
+        self._start = self.compiled.start_params(settings)
+        self._seen = {p: p._version for p in self.compiled.layout.offsets}
+        self._fixed = set(problem.frozen_parameters())
         self.feed({**feeds, **{p: values for p, values in kept.items() if p in self.compiled.placeholders}})
         self.run = self._make_run()
         self._try_callbacks()
@@ -142,7 +144,7 @@ class ModelEngine:
     def words(self) -> str:
         """The estimator in words, one line for each factor."""
         if not self.problem.factors:
-            return self.choice.words
+            return "no latent variables: maximum likelihood by exact gradients"
         lines = []
         for factor in self.problem.factors:
             by_formula = all(z in self.plan.by_formula for z in factor.latents)
@@ -230,7 +232,28 @@ class ModelEngine:
         return params
 
     # --- inside ------------------------------------------------------------------------------------------------
+    def _ask_for_gradients(self, demand: Demand, feeds: Mapping[Placeholder, Float64]) -> bool:
+        """Return whether the user's log densities give gradients; they are called once where that is to be known.
+
+        Those of data that have not come yet are taken to give them.
+        """
+        problem = self.problem
+        asked = [e for e in problem.model if isinstance(e, LogDensity) and capsule_of(e.fn) is None]
+        if not asked or not problem.factors or demand.gradient is not None or self.settings.gradient != "auto":
+            return True
+        trial = CompiledModel(problem, Plan(dict.fromkeys(problem.factors, "closed_form"), score=True))
+        if trial.placeholders - set(feeds):
+            return True
+        trial.feed({p: values for p, values in feeds.items() if p in trial.placeholders})
+        params = trial.start_params(self.settings)
+        return trial.asks_gradients(params, self.settings.key, self.settings.n_samples)
+
     def _make_plan(self, demand: Demand) -> Plan:
+        for factor in self.problem.factors:
+            if self.choice.gradient == "score" and not getattr(factor.q, "has_density", True):
+                raise TypeError(
+                    f"q of {factor.name!r} is a point, which has no score: use reparameterisation gradients"
+                )
         s = self.settings
         by_formula = {z: s.kl_scaling.get(z, np.ones(())) for z in self._by_formula(demand)}
         variables = s.var_list
@@ -253,20 +276,6 @@ class ModelEngine:
             return asked
         heavy = is_structured(factor, self.problem) or is_amortised(factor)
         return "sticking" if heavy else "adaptive"
-
-    def _start_params(self) -> Float64:
-        layout, s = self.compiled.layout, self.settings
-        start = np.zeros(max(1, layout.n_params))
-        for factor, (spec, offset) in layout.families.items():
-            sizes = [n_unconstrained(z) for z in factor.latents]
-            loc = np.concatenate([s.start_of("init_loc", z, n) for z, n in zip(factor.latents, sizes, strict=True)])
-            scale = np.concatenate([s.start_of("init_scale", z, n) for z, n in zip(factor.latents, sizes, strict=True)])
-            start[offset : offset + spec.n_params] = spec.start(loc, scale, s.key)
-        for p, offset in layout.offsets.items():
-            start[offset : offset + p.n_unconstrained] = p.unconstrained
-            self._seen[p] = p._version
-        self._fixed = set(self.problem.frozen_parameters())
-        return start
 
     def _make_run(self) -> _core.Run:
         s, rule, inf = self.settings, self.settings.optimizer, math.inf

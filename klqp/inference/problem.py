@@ -194,15 +194,21 @@ def read_factors(factors: tuple[Factor, ...], auto_transform: bool = True) -> No
             _check_q(factor.latents[0], factor.q, auto_transform)
 
 
+def shares_space(q: RandomVariable, z: RandomVariable) -> bool:
+    """Return whether draws of q are values of z as they are."""
+    return getattr(q, "any_space", False) or q.space.bijector == z.space.bijector
+
+
 def _check_q(z: RandomVariable, q: RandomVariable, auto_transform: bool) -> None:
     if q.discrete:
         raise TypeError(f"q {q.name!r} of {z.name!r} is discrete ({type(q).__name__}) and the variable is not")
     if not hasattr(q, "emit_draw"):
         raise TypeError(
             f"q {q.name!r} of {z.name!r} is a {type(q).__name__}, which has no reparameterised draws here: use "
-            "klqp.Normal, klqp.LogNormal, or a ready-made family such as klqp.MeanFieldNormal"
+            "klqp.Normal, klqp.LogNormal, klqp.MultivariateNormalDiag, klqp.MultivariateNormalTriL, klqp.PointMass, "
+            "or a ready-made family such as klqp.MeanFieldNormal"
         )
-    if q.space.bijector == z.space.bijector:
+    if shares_space(q, z):
         if q.shape != z.shape:
             raise ValueError(f"q {q.name!r} has shape {q.shape}, but {z.name!r} has shape {z.shape}")
         return

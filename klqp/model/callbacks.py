@@ -91,6 +91,11 @@ class LogDensityCall(_Call):
             self._grads = self._gradients(grads, rows, "the log density's gradients")
         return coerce(result, (rows,), "logp").reshape(rows, 1)
 
+    @property
+    def gave_gradients(self) -> bool:
+        """Whether the last call returned gradients."""
+        return self._grads is not None
+
     def backward(self, args: list[Float64], cot: Float64) -> list[Float64 | None]:
         """Return the cotangents of the arguments."""
         if self._grads is None:

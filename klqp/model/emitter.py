@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from klqp import _core
+from klqp.model.callbacks import LogDensityCall
 from klqp.model.expression import Expression
 from klqp.model.parameter import Parameter, Placeholder
 
@@ -64,6 +65,9 @@ class Emitter:
         self.offsets = offsets
         self.trainable = set(offsets) if trainable is None else trainable
         self.arrays: dict[Expression, int] = {}
+        # The user's log densities, and those of one variable alone with the number of its array.
+        self.calls: list[LogDensityCall] = []
+        self.targets: list[tuple[_core.Target, int]] = []
         self.placeholders: dict[Placeholder, list[int]] = {}
 
     def emit(self, expression: Expression) -> int:

@@ -84,9 +84,12 @@ class LogDensity(RandomVariable):
             raise TypeError(f"the log density {self.name!r} cannot be an approximation: it cannot be drawn from")
         varies = [not emitter.core.flags(slot)[2] for slot in (value, *args)]
         if not self.inputs and varies[0]:
-            slot = emitter.core.target(make_target(self.fn, self.shape, np.float64), emitter.gradients, value)
+            target = make_target(self.fn, self.shape, np.float64)
+            emitter.targets.append((target, value))
+            slot = emitter.core.target(target, emitter.gradients, value)
         else:
             call = LogDensityCall(self.fn, [self.shape, *(x.shape for x in self.inputs)], varies)
+            emitter.calls.append(call)
             slot = emitter.core.python(call, [value, *args], 1)
         return slot if scale is None else emitter.node("multiply", [slot, scale], 1)
 

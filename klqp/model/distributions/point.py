@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,9 @@ from klqp.model.expression import Expression, as_expression
 from klqp.model.random_variable import Distribution, Shape
 from klqp.model.supports import REAL, Support
 
+if TYPE_CHECKING:
+    from klqp.model.emitter import Emitter
+
 __all__ = ["Empirical", "PointMass"]
 
 Float64 = npt.NDArray[np.float64]
@@ -21,6 +24,9 @@ Float64 = npt.NDArray[np.float64]
 
 class PointMass(EventDistribution):
     """All probability at one point.
+
+    As q it makes an estimate: with ``PointMass(klqp.Parameter(...))`` for all latent variables, the posterior's mode in
+    their own spaces.
 
     The log probability of an element is 0 at the point and -inf elsewhere.
 
@@ -41,6 +47,20 @@ class PointMass(EventDistribution):
 
     def _law_sizes(self) -> dict[str, int]:
         return {"size": 1}
+
+    # --- as q: an estimate in the variable's own space, without a density ------------------------------------
+    has_density = False
+    any_space = True
+    noise_size = 0
+
+    def emit_draw(self, emitter: Emitter, noise: int, args: list[int]) -> int:
+        """Return the point's array."""
+        (params,) = self.inputs
+        if params.size == self.size:
+            return args[0]
+        positions = np.broadcast_to(np.arange(params.size).reshape(params.shape), self.shape)
+        index = emitter.core.data(positions.astype(np.float64))
+        return emitter.core.node("gather", [args[0], index], self.size, {"width": [1]}, {})
 
     def _sample(self, rng: np.random.Generator, shape: Shape, *, params: Float64) -> Float64:
         return np.broadcast_to(params, shape)
