@@ -98,13 +98,20 @@ void Run::step(double learning_rate, Team& team) {
   bool usable = 2 * n_accepted > n_draws;
   if (usable) {
     Estimate estimate = estimate_gradient(team);
-    if (!std::isfinite(kernels().sum(static_cast<Index>(grad_.size()), grad_.data()))) {
+    // A finite norm has finite elements; only otherwise is a closer look needed.
+    double square = square_of_gradient();
+    if (!std::isfinite(square) &&
+        !std::isfinite(kernels().sum(static_cast<Index>(grad_.size()), grad_.data()))) {
       const Index n_left = screen(parts_.objective->look_again());
       usable = n_left < n_accepted && 2 * n_left > n_draws;
       n_accepted = n_left;
-      if (usable) estimate = estimate_gradient(team);
+      if (usable) {
+        estimate = estimate_gradient(team);
+        square = square_of_gradient();
+      }
     }
-    row.grad_norm = apply_gradient(row.learning_rate, team);
+    row.grad_norm = std::sqrt(square);
+    if (std::isfinite(row.grad_norm)) apply_gradient(row.learning_rate, team);
     usable = std::isfinite(row.grad_norm);
     row.loss = -estimate.elbo;
     row.std_error = estimate.std_error;
@@ -167,11 +174,13 @@ Estimate Run::estimate_gradient(Team& team) {
   return parts_.objective->add_gradient(weights_, *parts_.noise, grad_, team);
 }
 
-// Takes the optimizer's step and returns the gradient's norm; takes none where that is not finite.
-double Run::apply_gradient(double learning_rate, Team& team) {
+double Run::square_of_gradient() const noexcept {
+  return kernels().dot(static_cast<Index>(grad_.size()), grad_.data(), grad_.data());
+}
+
+// Takes the optimizer's step.
+void Run::apply_gradient(double learning_rate, Team& team) {
   const auto n = static_cast<Index>(grad_.size());
-  const double norm = std::sqrt(kernels().dot(n, grad_.data(), grad_.data()));
-  if (!std::isfinite(norm)) return norm;
   last_good_ = params_;
   any_good_ = 1.0;
   backed_off_ = 0.0;
@@ -182,7 +191,6 @@ double Run::apply_gradient(double learning_rate, Team& team) {
   parts_.objective->project(params_);
   if (config_.average) average_.add(params_);
   rate_factor_ = std::min(1.0, rate_factor_ * kRateRecovery);
-  return norm;
 }
 
 // Too many draws were rejected, or the gradient overflowed: return to the last lambda that worked, with half the

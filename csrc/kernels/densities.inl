@@ -111,6 +111,17 @@ KLQP_INLINE Partials checked_gradient(const D& d, double x) {
 template <class D>
 constexpr unsigned kParameterBits = (1u << D::n_args) - 2u;
 
+// All parameters but the first, where there are some.
+template <class D>
+constexpr unsigned kRestBits = D::n_args > 2 ? kParameterBits<D> & ~2u : 0u;
+
+// Whether the first parameter is an array and the others are single numbers, a location and its scale: what the others
+// decide alone leaves the loop.
+template <class D>
+KLQP_INLINE bool is_location(unsigned scalars) {
+  return kRestBits<D> != 0u && (scalars & (kParameterBits<D> | 1u)) == kRestBits<D>;
+}
+
 template <class D>
 void log_prob_kernel(Index n, const double* const* args, unsigned scalars, double* out) noexcept {
   if ((scalars & (kParameterBits<D> | 1u)) == kParameterBits<D>) {
@@ -118,6 +129,13 @@ void log_prob_kernel(Index n, const double* const* args, unsigned scalars, doubl
     const double* const x = args[0];
 #pragma omp simd
     for (Index i = 0; i < n; ++i) out[i] = checked_log_prob(d, x[i]);
+    return;
+  }
+  if (is_location<D>(scalars)) {
+    const double *const x = args[0], *const first = args[1];
+    const double second = D::n_args > 2 ? *args[2] : 0.0, third = D::n_args > 3 ? *args[3] : 0.0;
+#pragma omp simd
+    for (Index i = 0; i < n; ++i) out[i] = checked_log_prob(prepare<D>(first[i], second, third), x[i]);
     return;
   }
   ArgTiles<D::n_args> tiles(n, args, scalars);
@@ -129,6 +147,13 @@ void log_prob_kernel(Index n, const double* const* args, unsigned scalars, doubl
 #pragma omp simd
     for (Index i = 0; i < count; ++i) y[i] = checked_log_prob(prepare<D>(first[i], second[i], third[i]), x[i]);
   }
+}
+
+// Whether the derivative by the first parameter is all that is wanted.
+KLQP_INLINE bool only_first(double* const* grads, int n_args) {
+  bool only = grads[0] == nullptr && grads[1] != nullptr;
+  for (int k = 2; k < n_args; ++k) only = only && grads[k] == nullptr;
+  return only;
 }
 
 template <class D>
@@ -143,6 +168,14 @@ void gradient_kernel(Index n, const double* const* args, unsigned scalars, doubl
     double* const out = grads[0];
 #pragma omp simd
     for (Index i = 0; i < n; ++i) out[i] = checked_gradient(d, x[i]).value;
+    return;
+  }
+  if (is_location<D>(scalars) && only_first(grads, D::n_args)) {
+    const double *const x = args[0], *const first = args[1];
+    const double second = D::n_args > 2 ? *args[2] : 0.0, third = D::n_args > 3 ? *args[3] : 0.0;
+    double* const to = grads[1];
+#pragma omp simd
+    for (Index i = 0; i < n; ++i) to[i] = checked_gradient(prepare<D>(first[i], second, third), x[i]).first;
     return;
   }
   // Unwanted derivatives are written to where nobody reads them.
@@ -175,6 +208,40 @@ void gradient_kernel(Index n, const double* const* args, unsigned scalars, doubl
   }
 }
 
+// The log density and its derivatives in one pass, which share what they have in common; the bits are those of
+// log_prob_kernel and gradient_kernel.
+template <class D>
+void both_kernel(Index n, const double* const* args, unsigned scalars, double* out, double* const* grads) noexcept {
+  const double* const x = args[0];
+  bool value_only = grads[0] != nullptr;
+  for (int k = 1; k < D::n_args; ++k) value_only = value_only && grads[k] == nullptr;
+  if (value_only && (scalars & (kParameterBits<D> | 1u)) == kParameterBits<D>) {
+    const D d = prepare_scalars<D>(args);
+    double* const to = grads[0];
+#pragma omp simd
+    for (Index i = 0; i < n; ++i) {
+      out[i] = checked_log_prob(d, x[i]);
+      to[i] = checked_gradient(d, x[i]).value;
+    }
+    return;
+  }
+  const bool location = D::n_args == 2 ? (scalars & 3u) == 0u : is_location<D>(scalars);
+  if (location && only_first(grads, D::n_args)) {
+    const double* const first = args[1];
+    const double second = D::n_args > 2 ? *args[2] : 0.0, third = D::n_args > 3 ? *args[3] : 0.0;
+    double* const to = grads[1];
+#pragma omp simd
+    for (Index i = 0; i < n; ++i) {
+      const D d = prepare<D>(first[i], second, third);
+      out[i] = checked_log_prob(d, x[i]);
+      to[i] = checked_gradient(d, x[i]).first;
+    }
+    return;
+  }
+  log_prob_kernel<D>(n, args, scalars, out);
+  gradient_kernel<D>(n, args, scalars, grads);
+}
+
 template <class D>
 void log_base_kernel(Index n, const double* const* args, unsigned scalars, double* out) noexcept {
   constexpr int count_args = D::base_args == 1 ? 1 : 2;
@@ -197,7 +264,7 @@ void log_base_kernel(Index n, const double* const* args, unsigned scalars, doubl
 
 template <class D>
 constexpr DensityKernel density_row() {
-  DensityKernel row = {D::name, D::n_args, 0, log_prob_kernel<D>, gradient_kernel<D>, nullptr};
+  DensityKernel row = {D::name, D::n_args, 0, log_prob_kernel<D>, gradient_kernel<D>, both_kernel<D>, nullptr};
   if constexpr (requires { D::base_args; }) {
     row.base_args = D::base_args;
     row.log_base = log_base_kernel<D>;

@@ -1,6 +1,7 @@
 // Building and running of programs.
 #include "model/program.hpp"
 
+#include <algorithm>
 #include <unordered_set>
 
 namespace klqp {
@@ -67,20 +68,40 @@ void Program::allocate(Index n_draws) {
     }
   }
   moving_.clear();
+  readers_.clear();
+  std::vector<Node*> all;
   for (const auto& node : nodes_) {
     node->reserve(n_draws);
+    all.push_back(node.get());
     if (!node->output().fixed) moving_.push_back(node.get());
   }
-  refresh();
+  refresh(all);
 }
 
-// What depends on data alone.
-void Program::refresh() {
+// What depends on data alone, in the given nodes.
+void Program::refresh(const std::vector<Node*>& nodes) {
   Team serial(1);
-  for (const auto& node : nodes_) {
+  for (Node* node : nodes) {
     node->data_changed();
     if (node->output().fixed) node->forward(n_draws_, serial);
   }
+}
+
+// The nodes that read some data, or what depends on data alone and on these, in order.
+const std::vector<Node*>& Program::readers(const Slot* data) {
+  const auto [found, is_new] = readers_.try_emplace(data);
+  if (is_new) {
+    std::unordered_set<const Slot*> changed{data};
+    for (const auto& node : nodes_) {
+      const auto& inputs = node->inputs();
+      if (std::none_of(inputs.begin(), inputs.end(), [&](const Slot* x) { return changed.contains(x); })) continue;
+      found->second.push_back(node.get());
+      for (const Slot* output : node->outputs()) {
+        if (output->fixed) changed.insert(output);
+      }
+    }
+  }
+  return found->second;
 }
 
 void Program::set_data(Slot* slot, ConstSpan values) {
@@ -89,14 +110,15 @@ void Program::set_data(Slot* slot, ConstSpan values) {
     throw ConfigError("expected " + std::to_string(slot->size) + " numbers of data, got " +
                       std::to_string(values.size()));
   }
-  const std::vector<double> before(slot->value, slot->value + slot->size);
+  before_.assign(slot->value, slot->value + slot->size);
   std::copy(values.begin(), values.end(), slot->value);
   if (n_draws_ == 0) return;
+  const std::vector<Node*>& nodes = readers(slot);
   try {
-    refresh();
+    refresh(nodes);
   } catch (...) {
-    std::copy(before.begin(), before.end(), slot->value);
-    refresh();
+    std::copy(before_.begin(), before_.end(), slot->value);
+    refresh(nodes);
     throw;
   }
 }
@@ -117,18 +139,32 @@ void Program::forward(ConstSpan params, ConstMatrix noise, Team& team) {
 
 SweepPlan Program::plan(const std::vector<Slot*>& seeds) const {
   SweepPlan plan;
-  std::unordered_set<Slot*> reached;
+  std::unordered_set<const Slot*> reached, parameters;
+  for (const Leaf& leaf : parameters_) parameters.insert(leaf.slot);
   const auto reach = [&](Slot* slot) {
-    if (slot->active && reached.insert(slot).second) plan.slots.push_back(slot);
+    const bool first = slot->active && reached.insert(slot).second;
+    if (first && !parameters.contains(slot)) plan.slots.push_back(slot);
   };
   for (Slot* seed : seeds) reach(seed);
   for (auto node = nodes_.rbegin(); node != nodes_.rend(); ++node) {
-    bool takes_part = false;
-    for (Slot* output : (*node)->outputs()) takes_part |= reached.contains(output);
-    if (!takes_part) continue;
+    const auto outputs = (*node)->outputs();
+    const auto is_reached = [&](const Slot* slot) { return reached.contains(slot); };
+    if (std::none_of(outputs.begin(), outputs.end(), is_reached)) continue;
+    const auto& inputs = (*node)->inputs();
+    unsigned sets = 0;
+    for (std::size_t k = 0; k < inputs.size(); ++k) {
+      Slot* const x = inputs[k];
+      const bool can_set = k < 32 && ((*node)->may_set() >> k & 1u) != 0 && x->active && !parameters.contains(x) &&
+                           std::count(inputs.begin(), inputs.end(), x) == 1;
+      if (can_set && reached.insert(x).second) {
+        sets |= 1u << k;
+      } else {
+        reach(x);
+      }
+    }
+    for (Slot* output : outputs) reach(output);
     plan.nodes.push_back(node->get());
-    for (Slot* input : (*node)->inputs()) reach(input);
-    for (Slot* output : (*node)->outputs()) reach(output);
+    plan.sets.push_back(sets);
   }
   return plan;
 }
@@ -137,10 +173,7 @@ void Program::begin_sweep(const SweepPlan& plan, Span grad) noexcept {
   for (const Leaf& leaf : parameters_) {
     leaf.slot->adjoint = leaf.slot->active ? grad.data() + leaf.offset : nullptr;
   }
-  for (Slot* slot : plan.slots) {
-    const bool parameter = slot->adjoint >= grad.data() && slot->adjoint < grad.data() + grad.size();
-    if (!parameter) std::fill_n(slot->adjoint, slot->rows(n_draws_) * slot->size, 0.0);
-  }
+  for (Slot* slot : plan.slots) std::fill_n(slot->adjoint, slot->rows(n_draws_) * slot->size, 0.0);
 }
 
 bool Program::native() const noexcept {

@@ -3,15 +3,18 @@
 
 #include <deque>
 #include <memory>
+#include <unordered_map>
 #include <vector>
 
 #include "model/node.hpp"
 
 namespace klqp {
 
-// The nodes that cotangents at some slots flow through, last first, and the slots whose adjoints they use.
+// The nodes that cotangents at some slots flow through, last first, what each sets instead of adding to it
+// (Sweep::sets), and the slots that start from zero.
 struct SweepPlan {
   std::vector<Node*> nodes;
+  std::vector<unsigned> sets;
   std::vector<Slot*> slots;
 };
 
@@ -41,7 +44,11 @@ class Program {
   // Sets the plan's adjoints to zero; those of parameters are the caller's grad (P), which is added to.
   void begin_sweep(const SweepPlan& plan, Span grad) noexcept;
   static void backward(const SweepPlan& plan, const Sweep& sweep) {
-    for (Node* node : plan.nodes) node->backward(sweep);
+    Sweep now = sweep;
+    for (std::size_t i = 0; i < plan.nodes.size(); ++i) {
+      now.sets = plan.sets[i];
+      plan.nodes[i]->backward(now);
+    }
   }
 
   Index n_draws() const noexcept { return n_draws_; }
@@ -57,12 +64,15 @@ class Program {
   };
 
   Slot* add_slot(Index size, bool per_draw, bool active, bool fixed);
-  void refresh();
+  void refresh(const std::vector<Node*>& nodes);
+  const std::vector<Node*>& readers(const Slot* data);
 
   std::deque<Slot> slots_;
   std::deque<std::vector<double>> values_, adjoints_;  // of slots_, where they are the program's own
   std::vector<std::unique_ptr<Node>> nodes_;
   std::vector<Node*> moving_;  // nodes that a step evaluates
+  std::unordered_map<const Slot*, std::vector<Node*>> readers_;  // of data, by what has been set so far
+  std::vector<double> before_;                                   // what set_data() replaces
   std::vector<Leaf> parameters_, noises_;
   Index n_draws_ = 0, n_params_ = 0, noise_dim_ = 0;
   bool noise_lent_ = false;  // one array is all of the noise: it points there
