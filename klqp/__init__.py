@@ -17,6 +17,7 @@ from klqp.inference.klqp import (
     ScoreKLqp,
     ScoreRBKLqp,
 )
+from klqp.inference.log_joint import LogJoint
 from klqp.model.criticism import copy, evaluate, ppc
 from klqp.model.deterministic import Deterministic
 from klqp.model.distributions.bounded import Beta, Uniform, VonMises
@@ -58,6 +59,7 @@ from klqp.model.distributions.positive import (
     Weibull,
 )
 from klqp.model.distributions.transformed import TransformedDistribution
+from klqp.model.flat import Flat
 from klqp.model.log_density import LogDensity
 from klqp.model.nodes import (
     absolute,
@@ -108,6 +110,7 @@ __all__ = [
     "Dirichlet",
     "Empirical",
     "Exponential",
+    "Flat",
     "FullRankNormal",
     "Gamma",
     "Geometric",
@@ -121,6 +124,7 @@ __all__ = [
     "LKJCholesky",
     "Laplace",
     "LogDensity",
+    "LogJoint",
     "LogNormal",
     "Logistic",
     "LowRankNormal",

@@ -142,7 +142,7 @@ class Model:
     """A program built node by node; arrays are named by number."""
 
     def __init__(self) -> None: ...
-    def data(self, values: npt.ArrayLike) -> int: ...
+    def data(self, values: npt.ArrayLike, feedable: bool = False) -> int: ...
     def parameter(self, offset: int, size: int, frozen: bool = False) -> int: ...
     def noise(self, offset: int, size: int) -> int: ...
     def input(self, size: int) -> int: ...
@@ -176,7 +176,7 @@ class Model:
     def draw(self, inputs: Sequence[int], size: int) -> int: ...
     def family(
         self, spec: FamilySpec, params: int, noise: int, factor: float = 1.0
-    ) -> tuple[int, int, int]: ...  # draw, log density, entropy
+    ) -> tuple[int, int, int, int]: ...  # draw, log density and entropy times factor, log density
     def transform(
         self,
         name: str,
@@ -196,8 +196,17 @@ class Model:
         self, n_draws: int, params: Float64, noise: Float64, inputs: Sequence[Float64], wanted: Sequence[int]
     ) -> list[Float64]: ...
     def pullback(
-        self, n_draws: int, params: Float64, noise: Float64, inputs: Sequence[Float64], seed: int, cot: Float64
+        self,
+        n_draws: int,
+        params: Float64,
+        noise: Float64,
+        inputs: Sequence[Float64],
+        seed: int,
+        cot: Float64,
+        log_q_to_value: bool = True,
+        log_q_to_params: bool = True,
     ) -> tuple[Float64, list[Float64]]: ...
+    def as_target(self, input: int, params: Float64) -> Target: ...
     def flags(self, slot: int) -> tuple[bool, bool, bool]: ...  # per draw, active, fixed
     @property
     def n_params(self) -> int: ...
@@ -215,6 +224,7 @@ def model_run(
     optimizer: OptimizerSpec,
     config: RunConfig,
     params: Float64,
+    objective: Callable[[Float64], tuple[float, Float64]] | None = None,
 ) -> Run: ...
 
 class Run:

@@ -181,7 +181,7 @@ class ModelApproximation(Approximation):
     def log_density(self, draws: Mapping[str, Float64]) -> Float64:
         """Return log q of joint values: of their unconstrained coordinates, less the log-Jacobians."""
         n = len(next(iter(draws.values())))
-        total = np.zeros(n)
+        total, inside = np.zeros(n), np.ones(n, np.bool_)
         coordinates: dict[RandomVariable, Float64] = {}
         given: dict[Expression, Float64] = {}
         for z in self.latents:
@@ -193,13 +193,15 @@ class ModelApproximation(Approximation):
                 coordinates[z] = flat
             else:
                 bijector = z.space.transform(z.shape)
-                coordinates[z] = bijector.inverse(flat)
+                u = bijector.inverse(flat)
+                inside &= np.isfinite(u).all(1)
+                coordinates[z] = np.where(inside[:, None], u, 0.0)
                 total -= bijector.forward(coordinates[z])[1].sum(1)
             if isinstance(factor.q, RandomVariable):
                 given[factor.q] = coordinates[z].reshape(n, *factor.q.shape)
         for factor in self._problem.factors:
             total += self._factor_log_density(factor, coordinates, given, n)
-        return total
+        return np.where(inside, total, -np.inf)
 
     def _factor_log_density(
         self, factor: Factor, coordinates: dict[RandomVariable, Float64], given: dict[Expression, Float64], n: int

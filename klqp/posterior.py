@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -126,12 +127,12 @@ class Posterior(Mapping["str | RandomVariable", Marginal]):
         """Return `n` joint draws by name, draws first."""
         return self._draws(n, seed, True)
 
-    def log_prob(self, draws: Mapping[str, npt.ArrayLike] | npt.ArrayLike) -> Float64:
+    def log_prob(self, draws: Mapping[Any, npt.ArrayLike] | npt.ArrayLike) -> Float64:
         """Return log q at given points, a density over the variables' own spaces.
 
         Parameters
         ----------
-        draws : dict by name, or array
+        draws : dict by variable or name, or array
             Points ``(n, *shape)``, as `sample` gives them; the array alone with one latent variable.
 
         Returns
@@ -144,6 +145,7 @@ class Posterior(Mapping["str | RandomVariable", Marginal]):
                 raise TypeError(f"draws must be a dict by name: {list(self)}")
             draws = {latents[0].name: draws}
         names = list(self)
+        draws = {next((z.name for z in latents if key is z), key): values for key, values in draws.items()}
         if set(draws) != set(names):
             if len(names) == 1:
                 raise KeyError(f"draws must have the key {names[0]!r} and no other, not {list(draws)}")

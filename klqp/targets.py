@@ -25,10 +25,16 @@ def make_target(fn: Any, shape: tuple[int, ...], dtype: npt.DTypeLike) -> _core.
     dtype : dtype
         float64 or float32: what `fn` is called with.
     """
-    capsule = capsule_of(fn)
+    own = getattr(fn, "__klqp_target__", None)  # of klqp.LogJoint
+    capsule = None if own is not None else capsule_of(fn)
+    if (capsule is not None or own is not None) and np.dtype(dtype) != np.float64:
+        raise ValueError("native log densities work in float64; dtype=np.float32 is for Python functions")
+    if own is not None:
+        target: _core.Target = own()
+        if target.dim != int(np.prod(shape, dtype=np.int64)):
+            raise ValueError(f"the log density has {target.dim} coordinates, not {shape}")
+        return target
     if capsule is not None:
-        if np.dtype(dtype) != np.float64:
-            raise ValueError("native log densities work in float64; dtype=np.float32 is for Python functions")
         return _core.native_target(capsule, int(np.prod(shape, dtype=np.int64)))
     if not callable(fn):
         raise TypeError(f"the log density must be callable or a native function, not {type(fn).__name__}")

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "core/noise.hpp"
+#include "core/ranges.hpp"
 #include "core/state.hpp"
 #include "core/target.hpp"
 #include "core/view.hpp"
@@ -29,6 +30,9 @@ class Objective {
 
   virtual Index n_params() const = 0;
   virtual Index noise_dim() const = 0;
+  // The parameters that a step's gradient may be other than 0 in, which change with the data of a step; null: all,
+  // always.
+  virtual const Ranges* touched() const { return nullptr; }
   // Whether evaluate() and add_gradient() can do without the interpreter.
   virtual bool native() const = 0;
   // Rough number of elementary operations in a step outside the user's own functions.

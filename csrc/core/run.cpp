@@ -1,9 +1,11 @@
 // The steps of a run.
 #include "core/run.hpp"
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
+#include <utility>
 
 namespace klqp {
 namespace {
@@ -53,7 +55,9 @@ Run::Run(RunParts parts, RunConfig config, ConstSpan params)
   noise_.resize(n_draws * static_cast<std::size_t>(objective.noise_dim()));
   weights_.resize(n_draws);
   grad_.resize(params_.size());
+  all_ = all_of(params_.size());
   parts_.optimizer->start(params_);
+  if (objective.touched() != nullptr) parts_.optimizer->count_each_coordinate();
   if (config_.average) average_.start(params_.size());
 }
 
@@ -100,8 +104,10 @@ void Run::step(double learning_rate, Team& team) {
     Estimate estimate = estimate_gradient(team);
     // A finite norm has finite elements; only otherwise is a closer look needed.
     double square = square_of_gradient();
-    if (!std::isfinite(square) &&
-        !std::isfinite(kernels().sum(static_cast<Index>(grad_.size()), grad_.data()))) {
+    const auto is_finite = [&](const IndexRange& range) {
+      return std::isfinite(kernels().sum(range.size(), grad_.data() + range.begin));
+    };
+    if (!std::isfinite(square) && !std::all_of(moved().begin(), moved().end(), is_finite)) {
       const Index n_left = screen(parts_.objective->look_again());
       usable = n_left < n_accepted && 2 * n_left > n_draws;
       n_accepted = n_left;
@@ -170,23 +176,50 @@ void Run::reject(Index draw, Index coordinate, double value) {
 }
 
 Estimate Run::estimate_gradient(Team& team) {
-  std::fill(grad_.begin(), grad_.end(), 0.0);
+  const auto clear = [&](const Ranges& ranges) {
+    for (const IndexRange& range : ranges) std::fill_n(grad_.begin() + range.begin, range.size(), 0.0);
+  };
+  clear(graded_);
+  clear(moved());
+  if (parts_.objective->touched() != nullptr) graded_ = moved();
   return parts_.objective->add_gradient(weights_, *parts_.noise, grad_, team);
 }
 
 double Run::square_of_gradient() const noexcept {
-  return kernels().dot(static_cast<Index>(grad_.size()), grad_.data(), grad_.data());
+  double squares = 0.0;
+  for (const IndexRange& range : moved()) {
+    const double* const grad = grad_.data() + range.begin;
+    squares += kernels().dot(range.size(), grad, grad);
+  }
+  return squares;
+}
+
+// The coordinates that this step moves.
+const Ranges& Run::moved() const noexcept {
+  const Ranges* const touched = parts_.objective->touched();
+  return touched != nullptr ? *touched : all_;
+}
+
+// last_good_ <- params_, of which only what the last step and this one move can differ.
+void Run::keep_last_good() {
+  for (const Ranges* const ranges : {&std::as_const(moved_before_), &moved()}) {
+    for (const IndexRange& range : *ranges) {
+      std::copy_n(params_.begin() + range.begin, range.size(), last_good_.begin() + range.begin);
+    }
+  }
+  if (parts_.objective->touched() != nullptr) moved_before_ = moved();
 }
 
 // Takes the optimizer's step.
 void Run::apply_gradient(double learning_rate, Team& team) {
-  const auto n = static_cast<Index>(grad_.size());
-  last_good_ = params_;
+  keep_last_good();
   any_good_ = 1.0;
   backed_off_ = 0.0;
-  kernels().scale(n, -1.0, grad_.data(), grad_.data());  // the optimizer minimises the loss
+  for (const IndexRange& range : moved()) {  // the optimizer minimises the loss
+    kernels().scale(range.size(), -1.0, grad_.data() + range.begin, grad_.data() + range.begin);
+  }
   config_.clip.apply(grad_);
-  const double step_size = parts_.optimizer->update(grad_, learning_rate, params_, team);
+  const double step_size = parts_.optimizer->update(grad_, learning_rate, params_, moved(), team);
   if (parts_.objective->proximal()) parts_.objective->proximal_step(step_size, params_);
   parts_.objective->project(params_);
   if (config_.average) average_.add(params_);
@@ -270,6 +303,7 @@ void Run::restore(const Snapshot& snapshot) {
   visit_state(check);
   RestoreState commit(snapshot, true);
   visit_state(commit);
+  moved_before_ = all_;
 }
 
 }  // namespace klqp

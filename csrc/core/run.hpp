@@ -89,6 +89,8 @@ class Run {
   Estimate estimate_gradient(Team& team);
   double square_of_gradient() const noexcept;
   void apply_gradient(double learning_rate, Team& team);
+  const Ranges& moved() const noexcept;
+  void keep_last_good();
   void back_off();
   void visit_state(StateVisitor& visitor);
 
@@ -108,9 +110,11 @@ class Run {
   double first_step_ = 0.0;  // where the trace of the run asked for last begins
 
   // Workspace, S draws.
-  std::vector<double> noise_;    // (S, E)
-  std::vector<double> weights_;  // (S)
-  std::vector<double> grad_;     // (P)
+  std::vector<double> noise_;     // (S, E)
+  std::vector<double> weights_;   // (S)
+  std::vector<double> grad_;      // (P), 0 outside of the ranges that the step moves
+  Ranges all_;                    // of the parameters
+  Ranges moved_before_, graded_;  // by the last step, where steps move some only: its parameters, its gradient
 };
 
 }  // namespace klqp

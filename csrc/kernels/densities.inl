@@ -111,15 +111,34 @@ KLQP_INLINE Partials checked_gradient(const D& d, double x) {
 template <class D>
 constexpr unsigned kParameterBits = (1u << D::n_args) - 2u;
 
-// All parameters but the first, where there are some.
+// Whether the first parameter is an array and the others are single numbers, a location and its scale, and D can move:
+// then what the others decide is worked out once. Without other parameters there is nothing to share.
 template <class D>
-constexpr unsigned kRestBits = D::n_args > 2 ? kParameterBits<D> & ~2u : 0u;
+constexpr bool kMoves = requires(D d) { d.at(0.0); };
 
-// Whether the first parameter is an array and the others are single numbers, a location and its scale: what the others
-// decide alone leaves the loop.
 template <class D>
 KLQP_INLINE bool is_location(unsigned scalars) {
-  return kRestBits<D> != 0u && (scalars & (kParameterBits<D> | 1u)) == kRestBits<D>;
+  const unsigned rest = kParameterBits<D> & ~2u;
+  return (scalars & (kParameterBits<D> | 1u)) == rest && (kMoves<D> || D::n_args == 2);
+}
+
+// What is shared by all locations, and the density at one of them.
+template <class D>
+KLQP_INLINE D shared_by_locations(const double* const* args) {
+  if constexpr (kMoves<D>) {
+    return prepare<D>(0.0, *args[2], D::n_args > 3 ? *args[3] : 0.0);
+  } else {
+    return prepare<D>(*args[1], D::n_args > 2 ? *args[2] : 0.0, D::n_args > 3 ? *args[3] : 0.0);
+  }
+}
+
+template <class D>
+KLQP_INLINE D at_location(const D& shared, double location) {
+  if constexpr (kMoves<D>) {
+    return shared.at(location);
+  } else {
+    return prepare<D>(location, 0.0, 0.0);
+  }
 }
 
 template <class D>
@@ -133,9 +152,9 @@ void log_prob_kernel(Index n, const double* const* args, unsigned scalars, doubl
   }
   if (is_location<D>(scalars)) {
     const double *const x = args[0], *const first = args[1];
-    const double second = D::n_args > 2 ? *args[2] : 0.0, third = D::n_args > 3 ? *args[3] : 0.0;
+    const D shared = shared_by_locations<D>(args);
 #pragma omp simd
-    for (Index i = 0; i < n; ++i) out[i] = checked_log_prob(prepare<D>(first[i], second, third), x[i]);
+    for (Index i = 0; i < n; ++i) out[i] = checked_log_prob(at_location(shared, first[i]), x[i]);
     return;
   }
   ArgTiles<D::n_args> tiles(n, args, scalars);
@@ -172,10 +191,10 @@ void gradient_kernel(Index n, const double* const* args, unsigned scalars, doubl
   }
   if (is_location<D>(scalars) && only_first(grads, D::n_args)) {
     const double *const x = args[0], *const first = args[1];
-    const double second = D::n_args > 2 ? *args[2] : 0.0, third = D::n_args > 3 ? *args[3] : 0.0;
+    const D shared = shared_by_locations<D>(args);
     double* const to = grads[1];
 #pragma omp simd
-    for (Index i = 0; i < n; ++i) to[i] = checked_gradient(prepare<D>(first[i], second, third), x[i]).first;
+    for (Index i = 0; i < n; ++i) to[i] = checked_gradient(at_location(shared, first[i]), x[i]).first;
     return;
   }
   // Unwanted derivatives are written to where nobody reads them.
@@ -225,14 +244,13 @@ void both_kernel(Index n, const double* const* args, unsigned scalars, double* o
     }
     return;
   }
-  const bool location = D::n_args == 2 ? (scalars & 3u) == 0u : is_location<D>(scalars);
-  if (location && only_first(grads, D::n_args)) {
+  if (is_location<D>(scalars) && only_first(grads, D::n_args)) {
     const double* const first = args[1];
-    const double second = D::n_args > 2 ? *args[2] : 0.0, third = D::n_args > 3 ? *args[3] : 0.0;
+    const D shared = shared_by_locations<D>(args);
     double* const to = grads[1];
 #pragma omp simd
     for (Index i = 0; i < n; ++i) {
-      const D d = prepare<D>(first[i], second, third);
+      const D d = at_location(shared, first[i]);
       out[i] = checked_log_prob(d, x[i]);
       to[i] = checked_gradient(d, x[i]).first;
     }

@@ -20,8 +20,6 @@ struct DrawRange {
 struct Sweep {
   const std::vector<DrawRange>& draws;  // the draws that take part, in order: rejected ones do not
   Team& team;
-  // Cotangents of draws from q go on to q's parameters (pathwise), or end there (score function).
-  bool through_draws = true;
   // Cotangents of log q go to the value, to q's parameters, or to both.
   bool log_q_to_value = true, log_q_to_params = true;
   // Bit k: nobody has written the adjoint of the node's input k yet, so that it is set and not added to. Only inputs
@@ -86,6 +84,8 @@ class Node {
   virtual unsigned may_set() const { return 0; }
   // backward() follows every forward().
   virtual void expect_backward() {}
+  // Whether element i of the output depends on element i of the input alone.
+  virtual bool elementwise() const { return false; }
   // Whether it can do without the interpreter.
   virtual bool native() const { return true; }
   // Rough number of elementary operations for S draws, forward and back.

@@ -33,7 +33,7 @@ SweepPlan ModelObjective::plan_for(const Choose& choose) const {
   for (const Term& term : model_->terms) {
     if (choose(term) && term.slot->active) seeds.push_back(term.slot);
   }
-  return model_->program.plan(seeds);
+  return model_->program.plan(seeds, stops_);
 }
 
 ModelObjective::ModelObjective(std::shared_ptr<Model> model, ModelOptions options, const Noise& draws, Index n_params)
@@ -47,6 +47,9 @@ ModelObjective::ModelObjective(std::shared_ptr<Model> model, ModelOptions option
   model_->program.allocate(n_draws_);
   for (const Factor& factor : model_->factors) {
     any_adaptive_ |= !options_.bound && !options_.score && is_adaptive(factor);
+  }
+  if (options_.score) {
+    for (const Factor& factor : model_->factors) stops_.push_back(factor.draw);
   }
   base_plan_ = plan_for([&](const Term& term) { return weight_of(term) != 0.0; });
   for (Node* node : base_plan_.nodes) node->expect_backward();
@@ -177,7 +180,7 @@ void ModelObjective::add_pathwise(Span grad, Team& team) {
     const double factor = weight_of(term);
     if (factor != 0.0 && term.slot->active) seed(term, factor);
   }
-  Program::backward(base_plan_, {ranges_, team, !options_.score, true, static_cast<bool>(options_.bound)});
+  Program::backward(base_plan_, {ranges_, team, true, static_cast<bool>(options_.bound)});
 }
 
 bool ModelObjective::is_adaptive(const Factor& factor) noexcept {
@@ -205,7 +208,7 @@ void ModelObjective::add_adaptive(Span grad, Team& team) {
     for (const Term& term : model_->terms) {
       if (swept_apart(term, kind) && term.slot->active) seed(term, factor);
     }
-    Program::backward(plan, {ranges_, team, true, true, false});
+    Program::backward(plan, {ranges_, team, true, false});
   };
   std::fill(a.x.begin(), a.x.end(), 0.0);
   if (!path_plan_.nodes.empty()) run(path_plan_, TermKind::log_q, -1.0, a.x);
@@ -278,7 +281,7 @@ void ModelObjective::add_score(const Noise& draws, Span grad, Team& team) {
       if (term.kind != TermKind::score || term.factor != factor || !term.slot->active) continue;
       for (Index s = 0; s < n_draws_; ++s) *term.slot->adjoint_at(s) += score_weights_[s];
     }
-    Program::backward(score_plans_[f], {ranges_, team, false, false, true});
+    Program::backward(score_plans_[f], {ranges_, team, false, true});
   }
 }
 
@@ -295,7 +298,7 @@ void ModelObjective::optimal_scores(int factor, const Noise& draws, Span grad, T
     for (const Term& term : model_->terms) {
       if (term.kind == TermKind::score && term.factor == factor && term.slot->active) *term.slot->adjoint_at(s) = 1.0;
     }
-    Program::backward(score_plans_[index], {one, team, false, false, true});
+    Program::backward(score_plans_[index], {one, team, false, true});
   }
   for (Index i = 0; i < n; ++i) {
     others_.clear(draws.n_groups());

@@ -65,6 +65,7 @@ class ModelObjective final : public Objective {
   ModelObjective(std::shared_ptr<Model> model, ModelOptions options, const Noise& draws, Index n_params);
 
   Index n_params() const override { return n_params_; }
+  const Ranges* touched() const override { return model_->program.touched(n_params_); }
   Index noise_dim() const override { return std::max<Index>(1, model_->program.noise_dim()); }
   bool native() const override { return model_->program.native() && !options_.bound; }
   Index work_per_step() const override { return model_->program.work_per_step(); }
@@ -124,6 +125,7 @@ class ModelObjective final : public Objective {
   Index n_params_, n_draws_;
   bool any_adaptive_ = false;
 
+  std::vector<Slot*> stops_;  // score functions: cotangents of q's draws end there
   SweepPlan base_plan_, path_plan_, entropy_plan_;
   std::vector<SweepPlan> score_plans_;  // one for each factor
   Adaptive adaptive_;

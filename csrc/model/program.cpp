@@ -15,10 +15,11 @@ Slot* Program::add_slot(Index size, bool per_draw, bool active, bool fixed) {
   return &slots_.back();
 }
 
-Slot* Program::add_data(ConstSpan values) {
+Slot* Program::add_data(ConstSpan values, bool feedable) {
   Slot* const slot = add_slot(static_cast<Index>(values.size()), false, false, true);
   values_.back().assign(values.begin(), values.end());
   slot->value = values_.back().data();
+  if (feedable) feedable_.push_back(slot);
   return slot;
 }
 
@@ -76,11 +77,68 @@ void Program::allocate(Index n_draws) {
     if (!node->output().fixed) moving_.push_back(node.get());
   }
   refresh(all);
+  find_gathered();
+}
+
+// What reads a slot, if that is gathers only, perhaps after elementwise functions; empty otherwise.
+std::vector<const Gather*> Program::gathers_of(const Slot* slot) const {
+  std::vector<const Gather*> found;
+  for (const auto& node : nodes_) {
+    const auto& inputs = node->inputs();
+    if (std::find(inputs.begin(), inputs.end(), slot) == inputs.end()) continue;
+    if (const auto* const gather = dynamic_cast<const Gather*>(node.get())) {
+      found.push_back(gather);
+      continue;
+    }
+    const std::vector<const Gather*> behind =
+        node->elementwise() ? gathers_of(&node->output()) : std::vector<const Gather*>{};
+    if (behind.empty()) return {};
+    found.insert(found.end(), behind.begin(), behind.end());
+  }
+  return found;
+}
+
+// Parameters of which a step reads some elements only: those whose index is data that may be set again.
+void Program::find_gathered() {
+  gathered_.clear();
+  for (const Leaf& leaf : parameters_) {
+    if (!leaf.slot->active) continue;
+    const std::vector<const Gather*> gathers = gathers_of(leaf.slot);
+    const bool changes = std::any_of(gathers.begin(), gathers.end(), [&](const Gather* gather) {
+      return std::find(feedable_.begin(), feedable_.end(), gather->inputs()[1]) != feedable_.end();
+    });
+    if (changes) gathered_.emplace_back(leaf, gathers);
+  }
+  std::sort(gathered_.begin(), gathered_.end(),
+            [](const auto& one, const auto& other) { return one.first.offset < other.first.offset; });
+}
+
+const Ranges* Program::touched(Index n) {
+  if (gathered_.empty()) return nullptr;
+  if (!touched_is_old_) return &touched_;
+  touched_is_old_ = false;
+  touched_.clear();
+  for (const auto& [leaf, gathers] : gathered_) {
+    for (const Gather* gather : gathers) {
+      for (const Index at : gather->offsets()) {
+        touched_.push_back({leaf.offset + at, leaf.offset + at + gather->width()});
+      }
+    }
+  }
+  Index at = 0;  // between the gathered parameters everything is reached
+  for (const auto& [leaf, gathers] : gathered_) {
+    if (leaf.offset > at) touched_.push_back({at, leaf.offset});
+    at = leaf.offset + leaf.slot->size;
+  }
+  if (n > at) touched_.push_back({at, n});
+  merge_ranges(touched_);
+  return &touched_;
 }
 
 // What depends on data alone, in the given nodes.
 void Program::refresh(const std::vector<Node*>& nodes) {
   Team serial(1);
+  touched_is_old_ = true;
   for (Node* node : nodes) {
     node->data_changed();
     if (node->output().fixed) node->forward(n_draws_, serial);
@@ -137,32 +195,51 @@ void Program::forward(ConstSpan params, ConstMatrix noise, Team& team) {
   for (Node* node : moving_) node->forward(n_draws_, team);
 }
 
-SweepPlan Program::plan(const std::vector<Slot*>& seeds) const {
+SweepPlan Program::plan(const std::vector<Slot*>& seeds, const std::vector<Slot*>& stops) const {
+  const std::unordered_set<const Slot*> stopped(stops.begin(), stops.end());
+  // Slots from which a way leads to parameters or inputs.
+  std::unordered_set<const Slot*> leading, outputs;
+  for (const auto& node : nodes_) {
+    bool leads = false;
+    for (const Slot* output : node->outputs()) outputs.insert(output);
+    for (const Slot* input : node->inputs()) {
+      leads |= input->active && (leading.contains(input) || !outputs.contains(input));
+    }
+    for (const Slot* output : node->outputs()) {
+      if (leads && !stopped.contains(output)) leading.insert(output);
+    }
+  }
   SweepPlan plan;
-  std::unordered_set<const Slot*> reached, parameters;
+  std::unordered_set<const Slot*> reached, used, parameters;
   for (const Leaf& leaf : parameters_) parameters.insert(leaf.slot);
-  const auto reach = [&](Slot* slot) {
-    const bool first = slot->active && reached.insert(slot).second;
-    if (first && !parameters.contains(slot)) plan.slots.push_back(slot);
+  const auto is_first = [&](const Slot* slot) { return slot->active && used.insert(slot).second; };
+  const auto clear = [&](Slot* slot) {
+    if (is_first(slot) && !parameters.contains(slot)) plan.slots.push_back(slot);
   };
-  for (Slot* seed : seeds) reach(seed);
+  const auto reach = [&](const Slot* slot) {
+    if (slot->active && (leading.contains(slot) || !outputs.contains(slot))) reached.insert(slot);
+  };
+  for (Slot* seed : seeds) {
+    clear(seed);
+    reach(seed);
+  }
   for (auto node = nodes_.rbegin(); node != nodes_.rend(); ++node) {
-    const auto outputs = (*node)->outputs();
-    const auto is_reached = [&](const Slot* slot) { return reached.contains(slot); };
-    if (std::none_of(outputs.begin(), outputs.end(), is_reached)) continue;
+    const auto ends = (*node)->outputs();
+    if (std::none_of(ends.begin(), ends.end(), [&](const Slot* slot) { return reached.contains(slot); })) continue;
     const auto& inputs = (*node)->inputs();
     unsigned sets = 0;
     for (std::size_t k = 0; k < inputs.size(); ++k) {
       Slot* const x = inputs[k];
-      const bool can_set = k < 32 && ((*node)->may_set() >> k & 1u) != 0 && x->active && !parameters.contains(x) &&
+      const bool can_set = k < 32 && ((*node)->may_set() >> k & 1u) != 0 && !parameters.contains(x) &&
                            std::count(inputs.begin(), inputs.end(), x) == 1;
-      if (can_set && reached.insert(x).second) {
+      if (!can_set) {
+        clear(x);
+      } else if (is_first(x)) {
         sets |= 1u << k;
-      } else {
-        reach(x);
       }
+      reach(x);
     }
-    for (Slot* output : outputs) reach(output);
+    for (Slot* end : ends) clear(end);
     plan.nodes.push_back(node->get());
     plan.sets.push_back(sets);
   }

@@ -6,7 +6,9 @@
 #include <unordered_map>
 #include <vector>
 
+#include "core/ranges.hpp"
 #include "model/node.hpp"
+#include "model/nodes/gather.hpp"
 
 namespace klqp {
 
@@ -21,8 +23,8 @@ struct SweepPlan {
 class Program {
  public:
   // --- building --------------------------------------------------------------------------------------------
-  // Data shared by all draws; set again with set_data().
-  Slot* add_data(ConstSpan values);
+  // Data shared by all draws; `feedable` ones are going to be set again with set_data().
+  Slot* add_data(ConstSpan values, bool feedable = false);
   // The slice [offset, offset + size) of the parameters; a frozen one gets no cotangent.
   Slot* add_parameter(Index offset, Index size, bool frozen = false);
   // Columns [offset, offset + size) of the noise.
@@ -35,7 +37,8 @@ class Program {
 
   // Makes room for S draws and evaluates what depends on data alone. Call it after building, and again for another S.
   void allocate(Index n_draws);
-  SweepPlan plan(const std::vector<Slot*>& seeds) const;
+  // Cotangents do not go through `stops`: nodes that only lead there take no part.
+  SweepPlan plan(const std::vector<Slot*>& seeds, const std::vector<Slot*>& stops = {}) const;
 
   // --- running ---------------------------------------------------------------------------------------------
   // Throws ConfigError where a node refuses the data; the old ones are kept then.
@@ -51,6 +54,10 @@ class Program {
     }
   }
 
+  // Which of n parameters a sweep can reach with the present data; all but those that enter through gathers by data
+  // alone. Null where data change nothing about that.
+  const Ranges* touched(Index n);
+
   Index n_draws() const noexcept { return n_draws_; }
   Index n_params() const noexcept { return n_params_; }
   Index noise_dim() const noexcept { return noise_dim_; }
@@ -64,6 +71,8 @@ class Program {
   };
 
   Slot* add_slot(Index size, bool per_draw, bool active, bool fixed);
+  std::vector<const Gather*> gathers_of(const Slot* slot) const;
+  void find_gathered();
   void refresh(const std::vector<Node*>& nodes);
   const std::vector<Node*>& readers(const Slot* data);
 
@@ -74,6 +83,11 @@ class Program {
   std::unordered_map<const Slot*, std::vector<Node*>> readers_;  // of data, by what has been set so far
   std::vector<double> before_;                                   // what set_data() replaces
   std::vector<Leaf> parameters_, noises_;
+  // The parameters that nothing but gathers, perhaps after elementwise functions, reads.
+  std::vector<std::pair<Leaf, std::vector<const Gather*>>> gathered_;
+  std::vector<const Slot*> feedable_;
+  Ranges touched_;
+  bool touched_is_old_ = true;
   Index n_draws_ = 0, n_params_ = 0, noise_dim_ = 0;
   bool noise_lent_ = false;  // one array is all of the noise: it points there
 };

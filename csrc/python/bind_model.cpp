@@ -11,6 +11,7 @@
 #include "model/nodes/target.hpp"
 #include "model/nodes/transform.hpp"
 #include "model/objective.hpp"
+#include "model/program_target.hpp"
 #include "python/bindings.hpp"
 #include "python/numpy.hpp"
 #include "python/python_node.hpp"
@@ -32,8 +33,8 @@ class ModelBuilder {
  public:
   using Id = std::size_t;
 
-  Id data(const Array& values) {
-    return keep(program().add_data({values.data(), static_cast<std::size_t>(values.size())}));
+  Id data(const Array& values, bool feedable) {
+    return keep(program().add_data({values.data(), static_cast<std::size_t>(values.size())}, feedable));
   }
   Id parameter(Index offset, Index size, bool frozen) { return keep(program().add_parameter(offset, size, frozen)); }
   Id noise(Index offset, Index size) { return keep(program().add_noise(offset, size)); }
@@ -136,6 +137,12 @@ class ModelBuilder {
     program().set_data(slot(id), {values.data(), static_cast<std::size_t>(values.size())});
   }
 
+  // The terms as a log density of an input array, for fixed parameters. Nothing may be added or evaluated afterwards.
+  std::shared_ptr<klqp::Target> as_target(Id input, const Array& params) const {
+    return std::make_shared<klqp::ProgramTarget>(model_, slot(input),
+                                                 std::vector<double>(params.data(), params.data() + params.size()));
+  }
+
   Index n_params() const { return model_->program.n_params(); }
   Index noise_dim() const { return model_->program.noise_dim(); }
   bool native() const { return model_->program.native(); }
@@ -160,8 +167,8 @@ class ModelBuilder {
 
   // Cotangents of the parameters and inputs for a cotangent (rows, size) at one array; the flags are those of Sweep.
   std::pair<Array, py::list> pullback(Index n_draws, const Array& params, const Array& noise,
-                                      const std::vector<Array>& inputs, Id seed, const Array& cot, bool through_draws,
-                                      bool log_q_to_value, bool log_q_to_params) {
+                                      const std::vector<Array>& inputs, Id seed, const Array& cot, bool log_q_to_value,
+                                      bool log_q_to_params) {
     run_forward(n_draws, params, noise, inputs);
     Slot& from = *slot(seed);
     if (cot.size() != from.rows(n_draws) * from.size) throw klqp::ConfigError("the cotangent has another size");
@@ -172,7 +179,7 @@ class ModelBuilder {
     if (from.active) std::copy_n(cot.data(), cot.size(), from.adjoint);
     klqp::Team serial(1);
     const std::vector<klqp::DrawRange> all{{0, n_draws}};
-    klqp::Program::backward(plan, {all, serial, through_draws, log_q_to_value, log_q_to_params});
+    klqp::Program::backward(plan, {all, serial, log_q_to_value, log_q_to_params});
     py::list out;
     for (const Id id : inputs_) {
       const Slot& to = *slot(id);
@@ -262,7 +269,7 @@ void bind_model(py::module_& module) {
   using Builder = ModelBuilder;
   py::class_<Builder>(module, "Model")
       .def(py::init<>())
-      .def("data", &Builder::data, py::arg("values"))
+      .def("data", &Builder::data, py::arg("values"), py::arg("feedable") = false)
       .def("parameter", &Builder::parameter, py::arg("offset"), py::arg("size"), py::arg("frozen") = false)
       .def("noise", &Builder::noise, py::arg("offset"), py::arg("size"))
       .def("input", &Builder::input, py::arg("size"))
@@ -287,8 +294,8 @@ void bind_model(py::module_& module) {
       .def("evaluate", &Builder::evaluate, py::arg("n_draws"), py::arg("params"), py::arg("noise"), py::arg("inputs"),
            py::arg("wanted"))
       .def("pullback", &Builder::pullback, py::arg("n_draws"), py::arg("params"), py::arg("noise"), py::arg("inputs"),
-           py::arg("seed"), py::arg("cot"), py::arg("through_draws") = true, py::arg("log_q_to_value") = true,
-           py::arg("log_q_to_params") = true)
+           py::arg("seed"), py::arg("cot"), py::arg("log_q_to_value") = true, py::arg("log_q_to_params") = true)
+      .def("as_target", &Builder::as_target, py::arg("input"), py::arg("params"))
       .def("flags", &Builder::flags, py::arg("slot"))
       .def_property_readonly("n_params", &Builder::n_params)
       .def_property_readonly("noise_dim", &Builder::noise_dim)

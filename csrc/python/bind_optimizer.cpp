@@ -21,7 +21,8 @@ Array optimizer_path(const klqp::OptimizerSpec& spec, const Array& start, const 
   klqp::Team serial(1);
   optimizer->start(params);
   for (Index t = 0; t < gradients.rows; ++t) {
-    optimizer->update({gradients.row(t), params.size()}, learning_rates[t], params, serial);
+    optimizer->update({gradients.row(t), params.size()}, learning_rates[t], params, klqp::all_of(params.size()),
+                      serial);
     std::copy(params.begin(), params.end(), klqp::matrix_of(path).row(t));
   }
   return path;

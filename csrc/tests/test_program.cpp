@@ -18,14 +18,14 @@ std::atomic<long> n_allocations{0};
 
 }  // namespace
 
-// Counted; the sanitizers' own operator new is thereby replaced, but not what it calls.
-void* operator new(std::size_t size) {
+// Counted. Not inlined: GCC would take malloc and delete, or new and free, for a mismatch.
+[[gnu::noinline]] void* operator new(std::size_t size) {
   n_allocations.fetch_add(1, std::memory_order_relaxed);
   if (void* const p = std::malloc(size)) return p;
   throw std::bad_alloc();
 }
-void operator delete(void* p) noexcept { std::free(p); }
-void operator delete(void* p, std::size_t) noexcept { std::free(p); }
+[[gnu::noinline]] void operator delete(void* p) noexcept { std::free(p); }
+[[gnu::noinline]] void operator delete(void* p, std::size_t) noexcept { std::free(p); }
 
 namespace {
 

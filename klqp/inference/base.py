@@ -15,13 +15,24 @@ from klqp.adapters.tensorboard import TensorBoardLog
 from klqp.approximation import Approximation, FlatApproximation
 from klqp.errors import InterruptedRunWarning, TargetError
 from klqp.families import Family
+from klqp.inference.compiled import sort_factors
 from klqp.inference.engine import Engine, as_state
 from klqp.inference.estimator import Demand
 from klqp.inference.latents import Factor, LatentVars, read_latent_vars
 from klqp.inference.model_engine import ModelEngine
 from klqp.inference.normals import with_own_normals
-from klqp.inference.problem import Problem, checked_feeds, read_data, read_factors, read_penalties
+from klqp.inference.problem import (
+    Problem,
+    check_feeds,
+    checked_feeds,
+    read_data,
+    read_factors,
+    read_penalties,
+    require_normals,
+)
 from klqp.inference.settings import RunOptions, Settings
+from klqp.model.callbacks import ObjectiveCall
+from klqp.model.parameter import Placeholder
 from klqp.model.random_variable import RandomVariable
 from klqp.model_approximation import ModelApproximation
 from klqp.posterior import Posterior
@@ -44,7 +55,7 @@ class Inference:
     ----------
     latent_vars : list of random variables, or dict
         The quantities a posterior is wanted of. In a dict, with q: a ready-made family for one or a tuple of them, or a
-        random variable whose parameters are `Parameter`s, or expressions of them, of data and of other latent
+        random variable whose parameters are `Parameter` objects, or expressions of them, of data and of other latent
         variables. Without latent variables the model's parameters are fitted by maximum likelihood.
     data : dict, optional
         Observed values by random variable, or placeholders for them; a random variable as value is a q that is not
@@ -54,7 +65,8 @@ class Inference:
     rank : int, optional
         Of the low-rank family.
     regularizers : dict or list, optional
-        Losses to be added: expressions of one number in `Parameter`s, or by parameter a callable that makes one of it.
+        Losses to be added: expressions of one number in `Parameter` objects, or by parameter a callable that makes one
+        of it.
 
     Raises
     ------
@@ -80,11 +92,13 @@ class Inference:
         given = read_data(data)
         self._problem = Problem(factors, given.observed, given.conditional, read_penalties(regularizers))
         self._feeds = given.feeds
+        check_feeds(self._problem, self._feeds)
         for z in self._problem.latents:
             if z in given.observed or z in given.conditional:
                 raise ValueError(f"{z.name!r} is both a latent variable and among the data")
         read_factors(factors)
         self._problem.check()
+        sort_factors(self._problem)  # refuses a q that depends on itself
 
     @property
     def latent_vars(self) -> dict[Any, Any]:
@@ -111,6 +125,8 @@ class VariationalInference(Inference):
         regularizers: Mapping[Any, Any] | Sequence[Any] | None = None,
     ) -> None:
         super().__init__(latent_vars, data, q=q, rank=rank, regularizers=regularizers)
+        if self._demand.by_formula:
+            require_normals(self._problem, self._problem.latents, type(self).__name__)
         self._engine: Engine | ModelEngine | None = None
         # First step and length of the run asked for last: what the schedule sees.
         self._cycle = (0, 1)
@@ -118,6 +134,7 @@ class VariationalInference(Inference):
         self._progress = Progress()
         self._posterior: tuple[int, Posterior] | None = None
         self._own_normals: dict[RandomVariable, Factor] = {}
+        self._fed: dict[Placeholder, Float64] = {}  # by update()
         self._log: TensorBoardLog | None = None
         self.stop_reason: str | None = None
 
@@ -166,7 +183,10 @@ class VariationalInference(Inference):
             draws were rejected); and the other quantities of `history` for this step.
         """
         engine = self._require_engine()
-        engine.feed(checked_feeds(feed_dict))
+        feeds = checked_feeds(feed_dict)
+        check_feeds(self._problem, feeds)
+        engine.feed(feeds)
+        self._fed.update(feeds)
         engine.require_feeds()
         engine.pull()
         try:
@@ -216,7 +236,7 @@ class VariationalInference(Inference):
             Kind of base draws.
         init_loc, init_scale : float, array, or dict by latent variable; default 0.0 and 0.1
             Location and standard deviations of the ready-made families to start from, in unconstrained coordinates. A q
-            made of `Parameter`s starts from their values.
+            made of `Parameter` objects starts from their values.
         seed : int, SeedSequence, Generator or None
             Same seed, same bits, for any number of threads.
         n_threads : int, optional
@@ -260,8 +280,10 @@ class VariationalInference(Inference):
             On Ctrl-C: the run stops and keeps its state.
         """
         if restart and isinstance(self._engine, ModelEngine):
-            self._engine.restart_parameters()
-        self._prepare(options, earlier=None if restart else self._engine)
+            with self._engine.first_parameters():
+                self._prepare(options, earlier=None)
+        else:
+            self._prepare(options, earlier=None if restart else self._engine)
         self.resume()
 
     def resume(self) -> None:
@@ -381,27 +403,29 @@ class VariationalInference(Inference):
         self.__dict__.update(state, _engine=None, _ahead=_NO_RATES, _progress=Progress(), _posterior=None)
         if state["_engine"] is not None:
             settings, choice, snapshot = state["_engine"]
-            self._engine = self._make_engine(settings, choice=choice)
+            self._engine = self._make_engine(settings, self._own_normals, choice=choice)
             self.restore(snapshot)
 
     # --- inside ----------------------------------------------------------------------------------------------
-    def _prepare(self, options: Mapping[str, Any], earlier: Engine | None) -> None:
+    def _prepare(self, options: Mapping[str, Any], earlier: Engine | ModelEngine | None) -> None:
         """Build the run for `options`, going on from an `earlier` one if there is one."""
         settings = Settings.read(options, self._problem)
         read_factors(self._problem.factors, settings.auto_transform)
         known = earlier.gives_gradient if earlier is not None else None
-        engine = self._make_engine(settings, gives_gradient=known)
+        own_normals = dict(self._own_normals) if earlier is not None else {}
+        engine = self._make_engine(settings, own_normals, gives_gradient=known)
         if earlier is not None:
             engine.adopt(earlier)
-        engine.run.begin()
-        self._engine, self._posterior = engine, None
+        log = None
         if settings.logdir is not None:
-            self._log = TensorBoardLog(settings.logdir, settings.log_timestamp, settings.log_vars)
-        else:
-            self._log = None
+            log = TensorBoardLog(settings.logdir, settings.log_timestamp, settings.log_vars)
+        engine.run.begin()
+        self._engine, self._own_normals, self._log, self._posterior = engine, own_normals, log, None
         self._cycle = (engine.run.step_count, settings.n_iter)
 
-    def _make_engine(self, settings: Settings, **known: Any) -> Engine | ModelEngine:
+    def _make_engine(
+        self, settings: Settings, own_normals: dict[RandomVariable, Factor], **known: Any
+    ) -> Engine | ModelEngine:
         flat, problem = self._problem.flat, self._problem
         if (
             flat is not None
@@ -414,9 +438,9 @@ class VariationalInference(Inference):
             assert family is not None
             return Engine(flat, family, settings, self._demand, **known)
         apart = set(problem.latents) if self._demand.by_formula else {*settings.kl_scaling, *settings.scale}
-        problem = with_own_normals(problem, apart, settings, self._own_normals)
-        objective = self.objective if self._own_objective else None
-        return ModelEngine(problem, settings, self._demand, self._feeds, objective)
+        problem = with_own_normals(problem, apart, settings, own_normals)
+        objective = ObjectiveCall(self.objective) if self._own_objective else None
+        return ModelEngine(problem, settings, self._demand, self._feeds, self._fed, objective)
 
     def _approximation(self, engine: Engine | ModelEngine) -> Approximation:
         if isinstance(engine, ModelEngine):

@@ -21,7 +21,7 @@ from klqp.model.parameter import Parameter, Placeholder
 from klqp.model.prior_draw import PriorDraw
 from klqp.model.random_variable import RandomVariable
 
-__all__ = ["CompiledModel", "Layout", "Plan", "is_structured"]
+__all__ = ["CompiledModel", "Layout", "Plan", "is_structured", "sort_factors"]
 
 Float64 = npt.NDArray[np.float64]
 Scale = Float64 | Placeholder
@@ -127,7 +127,10 @@ def sort_factors(problem: Problem) -> list[Factor]:
     while left:
         ready = [f for f in left if all(p in order for p in parents[f])]
         if not ready:
-            raise ValueError(f"the approximation of {left[0].name!r} depends on itself")
+            seen = [left[0]]
+            while (parent := next(p for p in parents[seen[-1]] if p in left)) not in seen:
+                seen.append(parent)
+            raise ValueError(f"the approximation of {parent.name!r} depends on itself")
         order |= dict.fromkeys(ready)
         left = [f for f in left if f not in order]
     return list(order)
@@ -354,7 +357,7 @@ class CompiledModel:
             if e in unlisted:
                 self._draw_prior(e)
             if e in densities and not (e in problem.latents and e in self.plan.by_formula):
-                self._add_density(e)  # type: ignore[arg-type]
+                self._add_density(e)
 
     def _draw_prior(self, variable: Any) -> None:
         args = [self._emitter.emit(p) for p in variable.inputs]

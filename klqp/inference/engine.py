@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,11 @@ from klqp.families import Family
 from klqp.inference.estimator import Demand, EstimatorChoice, choose_estimator
 from klqp.inference.settings import Settings
 from klqp.model.log_density import LogDensity
+from klqp.model.random_variable import RandomVariable
 from klqp.targets import make_target
+
+if TYPE_CHECKING:
+    from klqp.inference.model_engine import ModelEngine
 
 __all__ = ["Engine"]
 
@@ -50,6 +54,7 @@ class Engine:
         gives_gradient: bool | None = None,
     ) -> None:
         self.settings = settings
+        self._latent = latent
         self._described = f"{latent.name}: {family.describe()}"
         self._spec = family.spec(latent.size)
         self._target = make_target(latent.fn, latent.shape, settings.dtype)
@@ -92,7 +97,12 @@ class Engine:
             f"draws={s.draws} n_samples={s.n_samples} seed={s.key} optimizer={s.optimizer.fingerprint()}"
         )
 
-    def adopt(self, earlier: Engine) -> None:
+    def unconstrained_normals(self) -> dict[RandomVariable, tuple[Float64, Float64]]:
+        """Return location and standard deviations of the latent variable."""
+        member = _core.Member(self._spec, self.run.params)
+        return {self._latent: (member.mean(), member.stddev())}
+
+    def adopt(self, earlier: Engine | ModelEngine) -> None:
         """Go on from the q, the step count and the traces of another engine's run.
 
         The optimizer's memory comes along where the two runs agree in everything.
@@ -101,6 +111,9 @@ class Engine:
         if self.fingerprint() != earlier.fingerprint():
             kept = ("step", "params", "last_good", "any_good", "trace/", "rejections/")
             old = {name: values for name, values in old.items() if name.startswith(kept)}
+            if not isinstance(earlier, Engine):
+                params = self._spec.start(*earlier.unconstrained_normals()[self._latent], self.settings.key)
+                old |= {"params": params, "last_good": params}
         self.run.restore(new | old)
 
     def _ask_for_gradient(self) -> bool:

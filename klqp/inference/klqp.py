@@ -26,8 +26,8 @@ class KLqp(VariationalInference):
     ----------
     latent_vars : list of random variables, or dict
         ``[w, b]``, with the family in `q`; or q by variable: ``{w: klqp.Normal(loc, scale), (b, c):
-        klqp.FullRankNormal([b, c])}``, where the parameters of a random variable q are `Parameter`s or expressions of
-        them, of data, and of other latent variables.
+        klqp.FullRankNormal([b, c])}``, where the parameters of a random variable q are `Parameter` objects, or
+        expressions of them, of data, and of other latent variables.
     data : dict, optional
         Observed values by random variable: ``{y: y_train}``, or a placeholder for them; ``{beta: qbeta}`` draws beta
         from a q that is not optimised.

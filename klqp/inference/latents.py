@@ -16,10 +16,14 @@ LatentVars: TypeAlias = "Mapping[Any, Family | RandomVariable] | Iterable[Random
 
 @dataclass(frozen=True, eq=False)
 class Factor:
-    """One factor of q: a ready-made family over some latent variables, or a random variable in the place of one."""
+    """One factor of q: a ready-made family over some latent variables, or a random variable in the place of one.
+
+    `stands_in` marks the normal variables that take the place of a ready-made family, see `klqp.inference.normals`.
+    """
 
     latents: tuple[RandomVariable, ...]
     q: Family | RandomVariable
+    stands_in: bool = False
 
     @property
     def name(self) -> str:
@@ -64,6 +68,8 @@ def read_latent_vars(latent_vars: LatentVars, q: str | Family | None, rank: int 
 
 def _factor(key: Any, given: Any) -> Factor:
     latents = _checked(key if isinstance(key, tuple) else (key,))
+    if not latents:
+        raise ValueError("a key of latent_vars is an empty tuple; it must be a latent variable or a tuple of them")
     if isinstance(given, Family):
         return Factor(latents, as_family(given, latents))
     if not isinstance(given, RandomVariable):

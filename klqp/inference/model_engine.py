@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -13,11 +13,13 @@ import numpy.typing as npt
 from klqp import _core
 from klqp._sobol import make_noise
 from klqp.inference.compiled import CompiledModel, Plan, is_amortised, is_structured, n_unconstrained
+from klqp.inference.engine import Engine
 from klqp.inference.estimator import Demand, choose_estimator
 from klqp.inference.latents import Factor
 from klqp.inference.problem import Problem
 from klqp.inference.settings import Settings
 from klqp.model.parameter import Parameter, Placeholder
+from klqp.model.random_variable import RandomVariable
 
 __all__ = ["ModelEngine"]
 
@@ -37,6 +39,8 @@ class ModelEngine:
         What a named class forces.
     feeds : dict
         Data of placeholders.
+    kept : dict
+        Data that placeholders got in earlier runs; those that this model does not have are left out.
     objective : callable, optional
         Another objective than the ELBO, see `VariationalInference.objective`.
     """
@@ -49,6 +53,7 @@ class ModelEngine:
         settings: Settings,
         demand: Demand,
         feeds: Mapping[Placeholder, Float64],
+        kept: Mapping[Placeholder, Float64],
         objective: Callable[[Float64], tuple[float, Float64]] | None = None,
     ) -> None:
         self.problem, self.settings = problem, settings
@@ -58,17 +63,33 @@ class ModelEngine:
         self.compiled = CompiledModel(problem, self.plan)
         self._seen: dict[Parameter, int] = {}
         self.feeds: dict[Placeholder, Float64] = {}
-        missing = self.compiled.placeholders - set(feeds)
-        self._unfed = set(missing)
+        self._unfed = set(self.compiled.placeholders)
         self._start = self._start_params()
-        self.feed(feeds)
+        self.feed({**feeds, **{p: values for p, values in kept.items() if p in self.compiled.placeholders}})
         self.run = self._make_run()
         self._try_callbacks()
 
     # --- data and parameters -----------------------------------------------------------------------------------
     def feed(self, feeds: Mapping[Placeholder, Float64]) -> None:
-        """Give placeholders their data."""
-        self.compiled.feed(feeds)
+        """Give placeholders their data; where one is refused, all keep what they had.
+
+        Raises
+        ------
+        ValueError
+            If the model does not have one of them, or an index is out of bounds.
+        """
+        for p in feeds:
+            if p not in self.compiled.placeholders:
+                raise ValueError(f"feed_dict: {p!r} is not a placeholder of this model")
+        done: list[Placeholder] = []
+        try:
+            for p, values in feeds.items():
+                done.append(p)
+                self.compiled.feed({p: values})
+        except ValueError as error:
+            for p in done:
+                self.compiled.feed({p: self.feeds.get(p, np.zeros(p.shape))})
+            raise ValueError(f"the data of {done[-1]!r} do not fit: {error}") from None
         self.feeds.update(feeds)
         self._unfed -= set(feeds)
 
@@ -102,11 +123,19 @@ class ModelEngine:
             p._set_unconstrained(solution[offset : offset + p.n_unconstrained])
             self._seen[p] = p._version
 
-    def restart_parameters(self) -> None:
-        """Return all parameters that this run moves to their first values."""
-        for p in self._seen:
-            if p not in self._fixed and p not in self.plan.frozen:
-                p.reset()
+    @contextmanager
+    def first_parameters(self) -> Iterator[None]:
+        """Return all parameters that this run moves to their first values; undone where the body raises."""
+        moved = [p for p in self._seen if p not in self._fixed and p not in self.plan.frozen]
+        before = [(p.unconstrained, p._version) for p in moved]
+        for p in moved:
+            p.reset()
+        try:
+            yield
+        except BaseException:
+            for p, (u, version) in zip(moved, before, strict=True):
+                p._u, p._version = u, version
+            raise
 
     # --- as Engine ---------------------------------------------------------------------------------------------
     @property
@@ -125,26 +154,80 @@ class ModelEngine:
     def fingerprint(self) -> str:
         """Return what a snapshot must agree in to be continued by this run, as text."""
         s = self.settings
-        factors = "; ".join(f"{f.name}: {type(f.q).__name__} {self.plan.entropies[f]}" for f in self.compiled.factors)
-        observed = hashlib.blake2b(digest_size=8)
-        for variable in self.problem.observed:
-            observed.update(f"{variable.name}{variable.shape}".encode())
+        # Names may be made up anew in another process, shapes and kinds are not.
+        factors = "; ".join(
+            f"{[(type(z).__name__, z.shape) for z in f.latents]}: {type(f.q).__name__} {self.plan.entropies[f]}"
+            for f in self.compiled.factors
+        )
+        observed = [(type(variable).__name__, variable.shape) for variable in self.problem.observed]
         return (
             f"model n_params={self.compiled.layout.n_params} noise={self.compiled.core.noise_dim} [{factors}] "
-            f"data={observed.hexdigest()} gradient={self.choice.gradient} baseline={self.choice.baseline} "
+            f"data={observed} gradient={self.choice.gradient} baseline={self.choice.baseline} "
             f"draws={s.draws} n_samples={s.n_samples} seed={s.key} optimizer={s.optimizer.fingerprint()}"
         )
 
-    def adopt(self, earlier: Any) -> None:
-        """Go on from the q, the step count and the traces of another engine's run."""
+    def adopt(self, earlier: Engine | ModelEngine) -> None:
+        """Go on from the q, the step count and the traces of another engine's run.
+
+        The optimizer's memory comes along where the two runs agree in everything.
+        """
         new, old = self.run.snapshot(), earlier.run.snapshot()
         if self.fingerprint() != earlier.fingerprint():
             kept = ("step", "any_good", "trace/", "rejections/")
-            if len(new["params"]) == len(old["params"]):
-                kept = (*kept, "params", "last_good")
             old = {name: values for name, values in old.items() if name.startswith(kept)}
+            params = self._start_from(earlier)
+            old |= {"params": params, "last_good": params}
         self.run.restore(new | old)
+        if isinstance(earlier, ModelEngine):  # changed since by others?
+            self._seen = {p: earlier._seen.get(p, version) for p, version in self._seen.items()}
         self.pull()
+
+    def unconstrained_normals(self) -> dict[RandomVariable, tuple[Float64, Float64]]:
+        """Return locations and standard deviations of latent variables whose q has them, in unconstrained space."""
+        params, out = self.run.params, {}
+        for factor, (spec, offset) in self.compiled.layout.families.items():
+            member = _core.Member(spec, params[offset : offset + spec.n_params])
+            loc, scale, begin = member.mean(), member.stddev(), 0
+            for z in factor.latents:
+                end = begin + n_unconstrained(z)
+                out[z] = (loc[begin:end], scale[begin:end])
+                begin = end
+        for factor in self.problem.factors:
+            if factor.stands_in:
+                loc, scale = (self._parameter(p, params) for p in factor.q.inputs)  # type: ignore[union-attr]
+                out[factor.latents[0]] = (loc, scale)
+        return out
+
+    def _parameter(self, p: Any, params: Float64) -> Float64:
+        offset = self.compiled.layout.offsets[p]
+        value: Float64 = p._bijector.forward(params[None, offset : offset + p.n_unconstrained])[0][0]
+        return value
+
+    def _start_from(self, earlier: Engine | ModelEngine) -> Float64:
+        """Return parameters that say what those of another run say, as far as both have them."""
+        params = self._start.copy()
+        known = earlier.unconstrained_normals()
+        theirs = earlier.compiled.layout.families if isinstance(earlier, ModelEngine) else {}
+        for factor, (spec, offset) in self.compiled.layout.families.items():
+            part = slice(offset, offset + spec.n_params)
+            if factor in theirs:
+                begin = theirs[factor][1]
+                params[part] = earlier.run.params[begin : begin + spec.n_params]
+            elif all(z in known for z in factor.latents):
+                loc, scale = (np.concatenate([known[z][i] for z in factor.latents]) for i in range(2))
+                params[part] = spec.start(loc, scale, self.settings.key)
+        for factor in self.problem.factors:
+            z = factor.latents[0]
+            if factor.stands_in and z in known:
+                for p, values in zip(factor.q.inputs, known[z], strict=True):  # type: ignore[union-attr]
+                    offset = self.compiled.layout.offsets[p]
+                    u = p._to_unconstrained(values.reshape(p.shape), "value")
+                    params[offset : offset + u.size] = u
+        for p, offset in self.compiled.layout.offsets.items():
+            if isinstance(earlier, ModelEngine) and p in earlier.compiled.layout.offsets and p not in self._fixed:
+                begin = earlier.compiled.layout.offsets[p]
+                params[offset : offset + p.n_unconstrained] = earlier.run.params[begin : begin + p.n_unconstrained]
+        return params
 
     # --- inside ------------------------------------------------------------------------------------------------
     def _make_plan(self, demand: Demand) -> Plan:

@@ -34,7 +34,7 @@ def with_own_normals(
 
     Raises
     ------
-    ValueError
+    TypeError
         If another joint family holds one.
     """
     wanted = set(wanted)
@@ -45,7 +45,7 @@ def with_own_normals(
             factors.append(factor)
             continue
         if not isinstance(factor.family, MeanFieldNormal):
-            raise ValueError(
+            raise TypeError(
                 f"scale and divergences by formula need a q of its own for each variable, but {factor.describe()} is "
                 f"over {factor.name}"
             )
@@ -64,4 +64,4 @@ def _own_normal(z: RandomVariable, settings: Settings) -> Factor:
     shape = z.shape if z.space.bijector == "identity" else (n,)
     loc = Parameter(settings.start_of("init_loc", z, n).reshape(shape), name=f"{z.name}/loc")
     scale = Parameter(settings.start_of("init_scale", z, n).reshape(shape), support="positive", name=f"{z.name}/scale")
-    return Factor((z,), Normal(loc, scale, name=f"q({z.name})"))
+    return Factor((z,), Normal(loc, scale, name=f"q({z.name})"), stands_in=True)

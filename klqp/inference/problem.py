@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,15 +12,27 @@ import numpy as np
 import numpy.typing as npt
 
 from klqp.errors import UnreachedLatentWarning
+from klqp.families import MeanFieldNormal
 from klqp.inference.latents import Factor
+from klqp.model.distributions.normal import Normal
 from klqp.model.emitter import ancestors
-from klqp.model.expression import Expression, as_data
+from klqp.model.expression import Expression, Node, as_data
 from klqp.model.log_density import LogDensity
 from klqp.model.parameter import Parameter, Placeholder
 from klqp.model.random_variable import RandomVariable
-from klqp.model.supports import NONNEGATIVE, POSITIVE
+from klqp.model.supports import NONNEGATIVE, POSITIVE, Support
 
-__all__ = ["Data", "Problem", "checked_value", "read_data", "read_factors", "read_penalties"]
+__all__ = [
+    "Data",
+    "Problem",
+    "check_feeds",
+    "checked_feeds",
+    "checked_value",
+    "read_data",
+    "read_factors",
+    "read_penalties",
+    "require_normals",
+]
 
 Float64 = npt.NDArray[np.float64]
 
@@ -105,14 +117,19 @@ class Problem:
         """
         if not self.latents and not self.parameters():
             raise ValueError("there is nothing to optimise: no latent variables and no klqp.Parameter")
+        self._check_approximation()
         unknowns = {*self.latents, *self.conditional, *self.unlisted}
         model = self.model
         used = {x for e in model for x in e.inputs}
         varies: dict[Expression, bool] = {}
         for e in model:
             varies[e] = e in unknowns or isinstance(e, Parameter) or any(varies[x] for x in e.inputs)
-        for key in self.observed:
-            if not varies[key] and key not in used:
+        for key in (*self.observed, *self.conditional):
+            if (
+                key not in used
+                and not any(varies[x] for x in key.inputs)
+                and (key in self.conditional or not varies[key])
+            ):
                 raise ValueError(
                     f"data has the key {key.name!r}, which depends on no latent variable or parameter of this inference"
                 )
@@ -127,6 +144,36 @@ class Problem:
                     UnreachedLatentWarning,
                     stacklevel=4,
                 )
+
+    def _check_approximation(self) -> None:
+        """Refuse q's that take part in the model, or that nothing can draw."""
+        own: dict[RandomVariable, RandomVariable] = {}
+        for factor in self.factors:
+            if not isinstance(factor.q, RandomVariable):
+                continue
+            z, q = factor.latents[0], factor.q
+            if q in own:
+                raise ValueError(f"q {q.name!r} is that of {own[q].name!r} and of {z.name!r}: give each its own")
+            own[q] = z
+        fixed = {q: beta for beta, q in self.conditional.items()}
+        model = set(self.model)
+        for q, z in (own | fixed).items():
+            if q in self.latents:
+                raise ValueError(f"q {q.name!r} of {z.name!r} is itself a latent variable")
+            if q in self.observed or q in self.conditional:
+                raise ValueError(f"q {q.name!r} of {z.name!r} is among the keys of data")
+            if q in model:
+                raise ValueError(
+                    f"the model depends on {q.name!r}, which is the q of {z.name!r}: write the model with {z.name!r}"
+                )
+        given = {*own, *fixed, *self.latents, *self.observed, *self.conditional}
+        for q, z in (own | fixed).items():
+            for e in ancestors(q.inputs, lambda e: () if e in given else e.inputs):
+                if isinstance(e, RandomVariable) and e not in given:
+                    raise ValueError(
+                        f"q {q.name!r} of {z.name!r} depends on the random variable {e.name!r}, which is neither "
+                        "latent nor among the data"
+                    )
 
 
 def read_factors(factors: tuple[Factor, ...], auto_transform: bool = True) -> None:
@@ -160,7 +207,7 @@ def _check_q(z: RandomVariable, q: RandomVariable, auto_transform: bool) -> None
     if not hasattr(q, "emit_draw"):
         raise TypeError(
             f"q {q.name!r} of {z.name!r} is a {type(q).__name__}, which has no reparameterised draws here: use "
-            "Normal, MultivariateNormalDiag, MultivariateNormalTriL, LogNormal, PointMass or a ready-made family"
+            "klqp.Normal, klqp.LogNormal, or a ready-made family such as klqp.MeanFieldNormal"
         )
     if q.space.bijector == z.space.bijector:
         if q.shape != z.shape:
@@ -235,7 +282,7 @@ def checked_value(variable: RandomVariable, value: Any) -> Float64 | Placeholder
     # Zeros are data of many distributions on the positive numbers; where they are not, the run says so.
     space = NONNEGATIVE if variable.space is POSITIVE else variable.space
     if not space.contains(array):
-        raise ValueError(f"{what} must be {_expected(variable)}, but it holds {_outlier(variable, array)}")
+        raise ValueError(f"{what} must be {_expected(variable)}, but it holds {_outlier(space, array)}")
     return array
 
 
@@ -243,14 +290,14 @@ def _expected(variable: RandomVariable) -> str:
     space = variable.space
     bounds = [f"at least {space.lower[0]:g}"] if len(space.lower) == 1 else []
     bounds += [f"at most {space.upper[0]:g}"] if len(space.upper) == 1 else []
-    return f"{space.name} values ({type(variable).__name__})" + (f", {' and '.join(bounds)}" if bounds else "")
+    words = space.words or f"{space.name} values"
+    return f"{words} ({type(variable).__name__})" + (f", {' and '.join(bounds)}" if bounds else "")
 
 
-def _outlier(variable: RandomVariable, array: Float64) -> str:
-    ndim = variable.space.event_ndim
-    events = array.reshape(-1, *array.shape[array.ndim - ndim :])
+def _outlier(space: Support, array: Float64) -> str:
+    events = array.reshape(-1, *array.shape[array.ndim - space.event_ndim :])
     for event in events:
-        if len(variable.space.lower) <= 1 and len(variable.space.upper) <= 1 and not variable.space.contains(event):
+        if len(space.lower) <= 1 and len(space.upper) <= 1 and not space.contains(event):
             return str(event)
     return "values outside its bounds"
 
@@ -265,6 +312,8 @@ def read_penalties(regularizers: Mapping[Any, Any] | Sequence[Any] | None) -> tu
     """
     if regularizers is None:
         return ()
+    if isinstance(regularizers, (str, Expression)) or not isinstance(regularizers, (Mapping, Iterable)):
+        raise TypeError(f"regularizers must be a dict or a list, not {type(regularizers).__name__}")
     pairs = regularizers.items() if isinstance(regularizers, Mapping) else [(None, r) for r in regularizers]
     out = []
     for parameter, rule in pairs:
@@ -276,6 +325,11 @@ def read_penalties(regularizers: Mapping[Any, Any] | Sequence[Any] | None) -> tu
                 "a regularizer must be an expression of one number, or a callable that returns one for a parameter, "
                 f"not {value!r}"
             )
+        for e in ancestors([value], lambda e: e.inputs):
+            if isinstance(e, RandomVariable):
+                raise TypeError(
+                    f"a regularizer is of parameters, but {value!r} depends on the random variable {e.name!r}"
+                )
         out.append(value)
     return tuple(out)
 
@@ -298,3 +352,47 @@ def checked_feeds(feed_dict: Mapping[Any, Any] | None) -> dict[Placeholder, Floa
             raise TypeError(f"the keys of feed_dict must be placeholders, but {key!r} is a {type(key).__name__}")
         feeds[key] = key.checked(value)
     return feeds
+
+
+def check_feeds(problem: Problem, feeds: Mapping[Placeholder, Float64]) -> None:
+    """Refuse data of placeholders that the problem does not have, or that the variables observed by them cannot take.
+
+    Raises
+    ------
+    ValueError
+        If there are such data.
+    """
+    for variable, value in problem.observed.items():
+        if isinstance(value, Placeholder) and value in feeds:
+            checked_value(variable, feeds[value])
+    for e in [*problem.model, *problem.approximation]:
+        if isinstance(e, Node) and e.op == "gather" and isinstance(e.inputs[1], Placeholder) and e.inputs[1] in feeds:
+            index, rows = feeds[e.inputs[1]], e.inputs[0].shape[0]
+            bad = index[(index < 0) | (index >= rows)]
+            if bad.size:
+                raise ValueError(
+                    f"the data of placeholder {e.inputs[1].name!r} must be indices in [0, {rows}), not {bad[0]:g}"
+                )
+
+
+def require_normals(problem: Problem, variables: Iterable[RandomVariable], who: str) -> None:
+    """Refuse latent variables whose divergence of q from the prior has no formula.
+
+    Raises
+    ------
+    TypeError
+        If prior or q is not a `klqp.Normal`, or q a joint family.
+    """
+    wanted = set(variables)
+    for factor in problem.factors:
+        if isinstance(factor.q, RandomVariable):
+            fits, q = isinstance(factor.q, Normal), f"{type(factor.q).__name__} {factor.q.name!r}"
+        else:
+            fits, q = isinstance(factor.q, MeanFieldNormal), factor.describe()
+        for z in factor.latents:
+            if z in wanted and not (fits and isinstance(z, Normal)):
+                raise TypeError(
+                    f"{who} needs the closed-form divergence of q from the prior of {z.name!r}, which is known for a "
+                    f"klqp.Normal prior and a klqp.Normal q of its own, but the prior is a {type(z).__name__} and q is "
+                    f"{q}; KLqp without kl_scaling needs none"
+                )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypedDict
 
@@ -13,9 +13,8 @@ import numpy.typing as npt
 from klqp._checks import positive_int
 from klqp._seeds import Seed, as_key
 from klqp._threads import get_num_threads
-from klqp.inference.problem import Problem
+from klqp.inference.problem import Problem, require_normals
 from klqp.model.expression import as_data
-from klqp.model.log_density import LogDensity
 from klqp.model.parameter import Parameter, Placeholder
 from klqp.model.random_variable import RandomVariable
 from klqp.optimizers import Optimizer, as_optimizer
@@ -130,10 +129,11 @@ class Settings:
         latents = problem.latents
         known = (*latents, *problem.observed, *problem.conditional)
         kl_scaling = _by_variable("kl_scaling", asked["kl_scaling"], latents)
-        for z in kl_scaling:
-            if isinstance(z, LogDensity):
-                raise TypeError(f"kl_scaling is for closed-form divergences, and a log density ({z.name!r}) has none")
-        _check_logging(asked)
+        require_normals(problem, kl_scaling, "kl_scaling")
+        log_vars = _parameters("log_vars", asked["log_vars"], problem)
+        _check_logging(asked["logdir"], log_vars)
+        for name in ("init_loc", "init_scale"):
+            _check_start_keys(name, asked[name], latents)
         n_iter, n_threads = positive_int("n_iter", asked["n_iter"]), asked["n_threads"]
         return cls(
             n_iter=n_iter,
@@ -157,11 +157,11 @@ class Settings:
             scale=_by_variable("scale", asked["scale"], known),
             kl_scaling=kl_scaling,
             var_list=_parameters("var_list", asked["var_list"], problem),
-            auto_transform=bool(asked["auto_transform"]),
+            auto_transform=_boolean("auto_transform", asked["auto_transform"]),
             logdir=asked["logdir"],
-            log_timestamp=bool(asked["log_timestamp"]),
-            log_vars=_parameters("log_vars", asked["log_vars"], problem),
-            debug=bool(asked["debug"]),
+            log_timestamp=_boolean("log_timestamp", asked["log_timestamp"]),
+            log_vars=log_vars,
+            debug=_boolean("debug", asked["debug"]),
         )
 
 
@@ -183,17 +183,29 @@ def _progress(value: Any) -> bool | None:
     return None if value is None else bool(value)
 
 
+def _boolean(name: str, value: Any) -> bool:
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} must be True or False, not {value!r}")
+    return bool(value)
+
+
 def _one_of(name: str, value: Any, allowed: tuple[str, ...]) -> str:
     if value not in allowed:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, not {value!r}")
     return str(value)
 
 
+def _check_start_keys(name: str, value: Any, latents: Sequence[RandomVariable]) -> None:
+    for key in value if isinstance(value, Mapping) else ():
+        if not any(key is z or (isinstance(key, str) and key == z.name) for z in latents):
+            raise ValueError(f"{name} has the key {key!r}, which is none of {[z.name for z in latents]}")
+
+
 def _own(name: str, value: Any, z: RandomVariable) -> Any:
     """Return what a setting by variable says of one, or the setting itself."""
     if not isinstance(value, Mapping):
         return value
-    return next((v for key, v in value.items() if key is z or key == z.name), DEFAULTS[name])  # type: ignore[literal-required]
+    return next((v for key, v in value.items() if key is z or (isinstance(key, str) and key == z.name)), DEFAULTS[name])  # type: ignore[literal-required]
 
 
 def _start(name: str, value: Any, z: RandomVariable, positive: bool = False) -> Float64:
@@ -225,13 +237,19 @@ def _by_variable(name: str, value: Any, known: Sequence[RandomVariable]) -> dict
     for key, factor in value.items():
         if not isinstance(key, RandomVariable) or key not in known:
             raise ValueError(f"{name} has the key {key!r}, which is none of {[z.name for z in known]}")
+        batch = getattr(key, "batch_shape", ())
         if isinstance(factor, Placeholder):
+            if factor.shape not in ((), batch):
+                raise ValueError(
+                    f"{name} of {key.name!r} must be one number or have shape {batch}, but the placeholder has "
+                    f"{factor.shape}"
+                )
             out[key] = factor
             continue
         array = as_data(factor, f"{name} of {key.name!r}")
-        if not np.isfinite(array).all():
-            raise ValueError(f"{name} of {key.name!r} must be finite")
-        batch = getattr(key, "batch_shape", ())
+        bad = array[~(np.isfinite(array) & (array >= 0))]
+        if bad.size:
+            raise ValueError(f"{name} of {key.name!r} must be finite and at least 0, not {bad[0]}")
         try:
             array = array.reshape(()) if array.size == 1 else np.broadcast_to(array, batch)
         except ValueError:
@@ -245,15 +263,17 @@ def _by_variable(name: str, value: Any, known: Sequence[RandomVariable]) -> dict
 def _parameters(name: str, value: Any, problem: Problem) -> tuple[Parameter, ...] | None:
     if value is None:
         return None
-    known = problem.parameters()
-    for p in value:
+    if not isinstance(value, Iterable) or isinstance(value, (str, Parameter)):
+        raise TypeError(f"{name} must be a list of klqp.Parameter, not {type(value).__name__}")
+    given, known = tuple(value), problem.parameters()
+    for p in given:
         if not isinstance(p, Parameter) or p not in known:
             raise ValueError(f"{name} must hold parameters of this inference, not {p!r}")
-    return tuple(value)
+    return given
 
 
-def _check_logging(asked: Mapping[str, Any]) -> None:
-    if asked["logdir"] is not None and not isinstance(asked["logdir"], (str, os.PathLike)):
-        raise TypeError(f"logdir must be a path, not {asked['logdir']!r}")
-    if asked["log_vars"] is not None and asked["logdir"] is None:
+def _check_logging(logdir: Any, log_vars: tuple[Parameter, ...] | None) -> None:
+    if logdir is not None and not isinstance(logdir, (str, os.PathLike)):
+        raise TypeError(f"logdir must be a path, not {logdir!r}")
+    if log_vars and logdir is None:
         raise ValueError("log_vars says what to log: give logdir too")

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from klqp.targets import coerce
 
-__all__ = ["DeterministicCall", "LogDensityCall"]
+__all__ = ["DeterministicCall", "LogDensityCall", "ObjectiveCall"]
 
 Float64 = npt.NDArray[np.float64]
 Shape = tuple[int, ...]
@@ -99,3 +99,19 @@ class LogDensityCall(_Call):
                 "return (logp, gradients), or use score-function gradients"
             )
         return [None if g is None else cot * g for g in self._grads]
+
+
+class ObjectiveCall:
+    """``objective(log_ratio)`` of `klqp.VariationalInference`, checked."""
+
+    def __init__(self, objective: Callable[[Float64], Any]) -> None:
+        self._objective = objective
+
+    def __call__(self, log_ratio: Float64) -> tuple[float, Float64]:
+        """Return the loss and its derivatives (S,)."""
+        result = self._objective(log_ratio)
+        if not isinstance(result, tuple) or len(result) != 2:
+            came = f"{len(result)} things" if isinstance(result, tuple) else type(result).__name__
+            raise TypeError(f"objective must return the pair (loss, derivatives), not {came}")
+        loss = coerce(result[0], (), "the objective's loss")
+        return float(loss.reshape(())), coerce(result[1], log_ratio.shape, "the objective's derivatives")

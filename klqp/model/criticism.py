@@ -59,7 +59,7 @@ class Predictive:
 
     def mean(self, n: int = 1000, seed: Seed = None) -> Float64:
         """Return the mean over `n` draws of the replaced variables of the variable's mean given them."""
-        return self._given(n, rng_of(seed), "_mean").mean(0)
+        return np.asarray(self._given(n, rng_of(seed), "_mean").mean(0))
 
     def log_prob(self, x: npt.ArrayLike, n: int = 1000, seed: Seed = None) -> Float64:
         """Return log p of each event of a value given the replaced variables, one row for each of `n` draws of them."""
@@ -256,7 +256,7 @@ def _score(metric: Any, predictive: Predictive, y: Float64, n: int, seed: Seed) 
 def _mean_prediction(predictive: Predictive, n: int, seed: Seed) -> Float64:
     if hasattr(predictive.variable, "_mean"):
         return predictive.mean(n, seed)
-    return predictive.sample(n, seed).mean(0)
+    return np.asarray(predictive.sample(n, seed).mean(0))
 
 
 def ppc(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -56,43 +56,43 @@ class Expression:
 
     # --- operators -------------------------------------------------------------------------------------------
     def __add__(self, other: Any) -> Expression:
-        return _nodes().add(self, other)
+        return _apply("add", self, other)
 
     def __radd__(self, other: Any) -> Expression:
-        return _nodes().add(other, self)
+        return _apply("add", other, self)
 
     def __sub__(self, other: Any) -> Expression:
-        return _nodes().subtract(self, other)
+        return _apply("subtract", self, other)
 
     def __rsub__(self, other: Any) -> Expression:
-        return _nodes().subtract(other, self)
+        return _apply("subtract", other, self)
 
     def __mul__(self, other: Any) -> Expression:
-        return _nodes().multiply(self, other)
+        return _apply("multiply", self, other)
 
     def __rmul__(self, other: Any) -> Expression:
-        return _nodes().multiply(other, self)
+        return _apply("multiply", other, self)
 
     def __truediv__(self, other: Any) -> Expression:
-        return _nodes().divide(self, other)
+        return _apply("divide", self, other)
 
     def __rtruediv__(self, other: Any) -> Expression:
-        return _nodes().divide(other, self)
+        return _apply("divide", other, self)
 
     def __neg__(self) -> Expression:
-        return _nodes().negative(self)
+        return _apply("negative", self)
 
     def __pow__(self, exponent: Any) -> Expression:
-        return _nodes().power(self, exponent)
+        return _apply("power", self, exponent)
 
     def __matmul__(self, other: Any) -> Expression:
-        return _nodes().matmul(self, other)
+        return _apply("matmul", self, other)
 
     def __rmatmul__(self, other: Any) -> Expression:
-        return _nodes().matmul(other, self)
+        return _apply("matmul", other, self)
 
     def __getitem__(self, key: Any) -> Expression:
-        return _nodes().take(self, key)
+        return _apply("take", self, key)
 
     def __len__(self) -> int:
         if not self.shape:
@@ -107,19 +107,19 @@ class Expression:
     @property
     def T(self) -> Expression:
         """The transpose."""
-        return _nodes().transpose(self)
+        return _apply("transpose", self)
 
     def reshape(self, *shape: int | tuple[int, ...]) -> Expression:
         """Return the same elements, in C order, in another shape."""
-        return _nodes().reshape(self, *shape)
+        return _apply("reshape", self, *shape)
 
     def sum(self, axis: int | None = None) -> Expression:
         """Return the sum over all elements or along an axis."""
-        return _nodes().sum(self, axis)
+        return _apply("sum", self, axis)
 
     def mean(self, axis: int | None = None) -> Expression:
         """Return the mean over all elements or along an axis."""
-        return _nodes().mean(self, axis)
+        return _apply("mean", self, axis)
 
     def __copy__(self) -> Expression:
         return self
@@ -131,14 +131,12 @@ class Expression:
         return f"<klqp {type(self).__name__} shape={self.shape}>"
 
 
-class _Operations(Protocol):
-    def __getattr__(self, name: str) -> Callable[..., Expression]: ...
-
-
-def _nodes() -> _Operations:
+def _apply(name: str, *args: Any) -> Expression:
+    """Return the result of a function of `klqp.model.nodes`, which imports this file."""
     from klqp.model import nodes
 
-    return cast("_Operations", nodes)
+    result: Expression = getattr(nodes, name)(*args)
+    return result
 
 
 class Constant(Expression):

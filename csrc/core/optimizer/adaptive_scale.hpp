@@ -14,8 +14,8 @@ class Adagrad final : public Optimizer {
       : initial_(option(options, "initial_accumulator")), epsilon_(option(options, "epsilon")) {}
 
   void start(ConstSpan params) override { squares_.assign(params.size(), initial_); }
-  double update(ConstSpan grad, double learning_rate, Span params, Team& team) override {
-    for_parameters(grad.size(), team, [&](Index i) {
+  double update(ConstSpan grad, double learning_rate, Span params, const Ranges& where, Team& team) override {
+    for_parameters(where, team, [&](Index i) {
       squares_[i] += grad[i] * grad[i];
       const double size = std::sqrt(squares_[i]) + epsilon_;
       if (size > 0.0) params[i] -= learning_rate * grad[i] / size;
@@ -41,8 +41,8 @@ class RmsProp final : public Optimizer {
     squares_.assign(params.size(), 0.0);
     velocity_.assign(params.size(), 0.0);
   }
-  double update(ConstSpan grad, double learning_rate, Span params, Team& team) override {
-    for_parameters(grad.size(), team, [&](Index i) {
+  double update(ConstSpan grad, double learning_rate, Span params, const Ranges& where, Team& team) override {
+    for_parameters(where, team, [&](Index i) {
       squares_[i] = decay_ * squares_[i] + (1.0 - decay_) * (grad[i] * grad[i]);
       velocity_[i] = momentum_ * velocity_[i] + learning_rate * grad[i] / (std::sqrt(squares_[i]) + epsilon_);
       params[i] -= velocity_[i];
@@ -70,8 +70,8 @@ class Adadelta final : public Optimizer {
     squares_.assign(params.size(), 0.0);
     updates_.assign(params.size(), 0.0);
   }
-  double update(ConstSpan grad, double learning_rate, Span params, Team& team) override {
-    for_parameters(grad.size(), team, [&](Index i) {
+  double update(ConstSpan grad, double learning_rate, Span params, const Ranges& where, Team& team) override {
+    for_parameters(where, team, [&](Index i) {
       squares_[i] = decay_ * squares_[i] + (1.0 - decay_) * (grad[i] * grad[i]);
       const double delta = std::sqrt(updates_[i] + epsilon_) / std::sqrt(squares_[i] + epsilon_) * grad[i];
       updates_[i] = decay_ * updates_[i] + (1.0 - decay_) * (delta * delta);

@@ -20,7 +20,7 @@ class Dowg final : public Optimizer {
     distance_ = epsilon_ * (1.0 + norm);
     weighted_ = 0.0;
   }
-  double update(ConstSpan grad, double learning_rate, Span params, Team&) override {
+  double update(ConstSpan grad, double learning_rate, Span params, const Ranges&, Team&) override {
     const auto n = static_cast<Index>(grad.size());
     double travelled = 0.0;
     for (Index i = 0; i < n; ++i) travelled += (params[i] - start_[i]) * (params[i] - start_[i]);

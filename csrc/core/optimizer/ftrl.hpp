@@ -22,10 +22,10 @@ class Ftrl final : public Optimizer {
     linear_.assign(params.begin(), params.end());
     last_rate_ = 0.0;
   }
-  double update(ConstSpan grad, double learning_rate, Span params, Team& team) override {
+  double update(ConstSpan grad, double learning_rate, Span params, const Ranges& where, Team& team) override {
     if (learning_rate == 0.0) return 0.0;  // nothing moves, and Q would not be finite
     const bool first = last_rate_ == 0.0;
-    for_parameters(grad.size(), team, [&](Index i) {
+    for_parameters(first ? all_of(grad.size()) : where, team, [&](Index i) {
       const double before = (beta_ + std::sqrt(squares_[i])) / (first ? learning_rate : last_rate_);
       if (first) linear_[i] = -params[i] * (before + l2_) - std::copysign(params[i] == 0.0 ? 0.0 : l1_, params[i]);
       squares_[i] += grad[i] * grad[i];

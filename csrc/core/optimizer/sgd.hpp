@@ -10,8 +10,10 @@ class Sgd final : public Optimizer {
   explicit Sgd(const OptimizerOptions&) {}
 
   void start(ConstSpan) override {}
-  double update(ConstSpan grad, double learning_rate, Span params, Team&) override {
-    kernels().axpy(static_cast<Index>(grad.size()), -learning_rate, grad.data(), params.data());
+  double update(ConstSpan grad, double learning_rate, Span params, const Ranges& where, Team&) override {
+    for (const IndexRange& range : where) {
+      kernels().axpy(range.size(), -learning_rate, grad.data() + range.begin, params.data() + range.begin);
+    }
     return learning_rate;
   }
   bool has_common_step() const noexcept override { return true; }
@@ -25,8 +27,8 @@ class Momentum final : public Optimizer {
       : momentum_(option(options, "momentum")), nesterov_(option(options, "nesterov") != 0.0) {}
 
   void start(ConstSpan params) override { velocity_.assign(params.size(), 0.0); }
-  double update(ConstSpan grad, double learning_rate, Span params, Team& team) override {
-    for_parameters(grad.size(), team, [&](Index i) {
+  double update(ConstSpan grad, double learning_rate, Span params, const Ranges& where, Team& team) override {
+    for_parameters(where, team, [&](Index i) {
       velocity_[i] = momentum_ * velocity_[i] + grad[i];
       params[i] -= learning_rate * (nesterov_ ? grad[i] + momentum_ * velocity_[i] : velocity_[i]);
     });

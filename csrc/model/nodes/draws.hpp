@@ -33,7 +33,7 @@ class LocationScaleDraw final : public Node {
   }
 
   void backward(const Sweep& sweep) override {
-    if (!sweep.through_draws || !(in(0).active || in(1).active)) return;
+    if (!(in(0).active || in(1).active)) return;
     const Index n = output_->size;
     if (n > kShort && is_array(in(0)) && is_array(in(1))) return pull_arrays(sweep);
     sweep.for_rows(true, [&](Index first, Index rows) {
@@ -113,7 +113,7 @@ class FamilyDraw final : public Node {
   }
 
   void backward(const Sweep& sweep) override {
-    if (!sweep.through_draws || !in(0).active) return;
+    if (!in(0).active) return;
     sweep.for_rows(true, [&](Index first, Index n) {
       family_->add_pullback(standardised(first, n), {output_->adjoint_at(first), n, output_->size}, param_adjoint(),
                             sweep.team);

@@ -162,7 +162,6 @@ class TrilDraw final : public Node {
   }
 
   void backward(const Sweep& sweep) override {
-    if (!sweep.through_draws) return;
     sweep.for_each_row(output_->per_draw, [&](Index s) {
       for (Index e = 0; e < n_; ++e) {
         const double* const cot = output_->adjoint_at(s) + e * size_;

@@ -20,6 +20,7 @@ class Transform final : public Node {
     }
   }
 
+  bool elementwise() const override { return bijector_->n_events() == in(0).size && output_->size == in(0).size; }
   std::vector<Slot*> outputs() const override { return {output_, log_jacobian_}; }
 
   void forward(Index n_draws, Team& team) override {

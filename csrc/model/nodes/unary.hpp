@@ -92,6 +92,8 @@ class Unary final : public Node {
     if (in(0).size != output->size) throw ConfigError("the result must have the argument's size");
   }
 
+  bool elementwise() const override { return true; }
+
   void forward(Index n_draws, Team& team) override {
     const Slot& x = in(0);
     team.for_range(output_->rows(n_draws) * output_->size, kGrain, [&](Index begin, Index end) {

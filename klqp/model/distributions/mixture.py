@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -49,7 +50,7 @@ class _Mixture(Distribution):
                 # An axis of components is one of the parameter, not of the batch.
                 ndim = own.event_ndim + (0 if part is self.cat else extra_axes)
                 self.parameters[f"{prefix}_{key}"] = parameter
-                supports[f"{prefix}_{key}"] = Support(own.name, ndim, own.bijector, own.lower, own.upper)
+                supports[f"{prefix}_{key}"] = replace(own, event_ndim=ndim)
         self.parameter_supports = supports  # type: ignore[misc]
         self.event_shape = event_shape
         RandomVariable.__init__(self, shape, tuple(self.parameters.values()), name=name, support=support)

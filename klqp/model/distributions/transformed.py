@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy.typing as npt
 from klqp.model.distributions.event import event_total
 from klqp.model.expression import Constant, Expression, as_data
 from klqp.model.random_variable import Distribution, RandomVariable, Shape
-from klqp.model.supports import REAL, Support, interval, lower_bounded, upper_bounded
+from klqp.model.supports import POSITIVE, REAL, UNIT_INTERVAL, Support, interval, lower_bounded, upper_bounded
 
 if TYPE_CHECKING:
     from klqp.model.emitter import Emitter
@@ -149,10 +150,11 @@ def _image(bijector: str, space: Support, constants: dict[str, Expression]) -> S
     if space.name == "real":
         low, high = -_INFINITY, _INFINITY
     else:
-        lower = (0.0,) if space.name in ("positive", "nonnegative") else space.lower
-        if space.event_ndim or len(lower) > 1 or len(space.upper) > 1 or space.name in ("simplex", "ordered"):
+        lower = (0.0,) if space.name in ("positive", "nonnegative", "unit_interval") else space.lower
+        upper = (1.0,) if space.name == "unit_interval" else space.upper
+        if space.event_ndim or len(lower) > 1 or len(upper) > 1 or space.name in ("simplex", "ordered"):
             raise ValueError(f"variables that are {space.name} cannot be transformed here")
-        low, high = lower[0] if lower else -_INFINITY, space.upper[0] if space.upper else _INFINITY
+        low, high = lower[0] if lower else -_INFINITY, upper[0] if upper else _INFINITY
     if bijector == "affine":
         if space.name == "real":
             return space
@@ -163,20 +165,22 @@ def _image(bijector: str, space: Support, constants: dict[str, Expression]) -> S
     else:
         maps = {"exp": np.exp, "softplus": lambda x: np.logaddexp(0.0, x), "sigmoid": expit}
         ends = [float(maps[bijector](x)) for x in (low, high)]
-    return _between(ends[0], ends[1], space.event_ndim)
+    made = _between(ends[0], ends[1], space.event_ndim)
+    # A softplus of all numbers goes back to them: with a normal q, softplus of a normal is held exactly.
+    return replace(made, bijector="softplus") if bijector == "softplus" and made.name == "positive" else made
 
 
 def _between(low: float, high: float, event_ndim: int) -> Support:
     if (low, high) == (-_INFINITY, _INFINITY):
         made = REAL
     elif (low, high) == (0.0, _INFINITY):
-        made = Support("positive", 0, "positive", check=lambda x: np.asarray(x > 0))
+        made = POSITIVE
     elif (low, high) == (0.0, 1.0):
-        made = Support("unit_interval", 0, "unit_interval", (0.0,), (1.0,))
+        made = UNIT_INTERVAL
     elif high == _INFINITY:
         made = lower_bounded(low)
     elif low == -_INFINITY:
         made = upper_bounded(high)
     else:
         made = interval(low, high)
-    return Support(made.name, event_ndim, made.bijector, made.lower, made.upper, made.check)
+    return replace(made, event_ndim=event_ndim)

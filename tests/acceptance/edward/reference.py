@@ -168,8 +168,10 @@ def softplus_normal() -> Transformed:
     return Transformed(lambda u: normal_logpdf(u, 0.0, 0.5), softplus)
 
 
-def gamma_prior() -> Transformed:
-    """Case 3: Gamma(1, 2) by softplus."""
+def gamma_prior(transform: str = "exp") -> Transformed:
+    """Case 3: Gamma(1, 2), by exp, or by Edward's softplus."""
+    if transform == "exp":
+        return Transformed(lambda u: math.log(2) - 2 * np.exp(u) + u, np.exp)
     return Transformed(lambda u: math.log(2) - 2 * softplus(u) - softplus(-u), softplus)
 
 
@@ -687,3 +689,67 @@ class LatentSpace:
         rng = np.random.default_rng(2)
         starts = [(rng.normal(size=self.dim), np.full(self.dim, 0.2)) for _ in range(6)]
         return sorted((maximise(self.elbo, *start) for start in starts), key=lambda found: -found.elbo)
+
+
+# --- a deep exponential family -----------------------------------------------------------------------------
+
+
+class DeepExponential:
+    """Counts x (N, M) ~ Poisson(z1 w0) under two layers of Gamma variables, one unit each.
+
+    z2 (N) ~ Gamma(1, 1), w1 ~ Gamma(2, 1), z1 (N) ~ Gamma(a, a / (z2 w1)), w0 (M) ~ Gamma(2, 1): under log-Normals all
+    expectations are moments of log-Normals. The vector is of logarithms: of z2, w1, z1, w0.
+    """
+
+    shape = 3.0  # a
+
+    def __init__(self, n: int = 30, m: int = 8) -> None:
+        rng = np.random.default_rng(17)
+        z2, w1, w0 = rng.gamma(1.0, 1.0, n), 3.0, rng.gamma(2.0, 1.0, m)
+        z1 = rng.gamma(self.shape, z2 * w1 / self.shape)
+        self.n, self.m = n, m
+        self.counts = rng.poisson(np.outer(z1, w0)).astype(float)
+
+    @property
+    def dim(self) -> int:
+        return 2 * self.n + 1 + self.m
+
+    @property
+    def cuts(self) -> list[int]:
+        return [self.n, self.n + 1, 2 * self.n + 1]
+
+    def elbo(self, mean: Array, sd: Array) -> tuple[float, Array, Array]:
+        a, x = self.shape, self.counts
+        (z2, w1, z1, w0), (s2, t1, s1, t0) = (np.split(v, self.cuts) for v in (mean, sd))
+        e_z2, e_w1, e_w0 = (np.exp(u + 0.5 * s**2) for u, s in ((z2, s2), (w1, t1), (w0, t0)))
+        ratio = a * np.exp(z1 - z2 - w1 + 0.5 * (s1**2 + s2**2 + t1**2))  # a E[z1 / (z2 w1)]
+        rate = np.exp(z1 + 0.5 * s1**2)[:, None] * e_w0
+        # Densities of the logarithms: log p(u) + u for each.
+        value = (z2 - e_z2).sum() + (2 * w1 - e_w1).sum() + (2 * w0 - e_w0).sum()
+        value += (a * (z1 - z2 - w1) - ratio).sum() + self.n * (a * math.log(a) - special.gammaln(a))
+        value += (x * (z1[:, None] + w0) - rate - special.gammaln(x + 1)).sum()
+        by_mean = [
+            1 - e_z2 - a + ratio,
+            2 - e_w1 + (ratio - a).sum(),
+            a - ratio + (x - rate).sum(1),
+            2 - e_w0 + (x - rate).sum(0),
+        ]
+        by_sd = [
+            -s2 * (e_z2 + ratio),
+            -t1 * (e_w1 + ratio.sum()),
+            -s1 * (ratio + rate.sum(1)),
+            -t0 * (e_w0 + rate.sum(0)),
+        ]
+        return float(value) + entropy(sd), np.concatenate(by_mean), np.concatenate(by_sd) + 1 / sd
+
+    def log_joint(self, u: Array) -> Array:
+        a = self.shape
+        z2, w1, z1, w0 = np.split(u, self.cuts, axis=1)
+        out = (z2 - np.exp(z2)).sum(1) + (2 * w1 - np.exp(w1)).sum(1) + (2 * w0 - np.exp(w0)).sum(1)
+        log_rate = math.log(a) - z2 - w1
+        out += (a * (log_rate + z1) - np.exp(log_rate + z1) - special.gammaln(a)).sum(1)
+        return out + poisson(self.counts, z1[:, :, None] + w0[:, None])[0].sum((1, 2))
+
+    @functools.cached_property
+    def optimum(self) -> Optimum:
+        return maximise(self.elbo, np.zeros(self.dim), np.full(self.dim, 0.3))

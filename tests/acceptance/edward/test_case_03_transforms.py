@@ -1,4 +1,7 @@
-"""Case 3: a Normal q reaches variables on (0, inf) and (0, 1) through transforms; references by quadrature."""
+"""Case 3: a Normal q reaches variables on (0, inf) and (0, 1) through transforms; references by quadrature.
+
+The default on (0, inf) is exp, as Stan's; softplus, Edward's, is an option.
+"""
 
 import numpy as np
 import pytest
@@ -21,9 +24,18 @@ def softplus_normal(z):
     return logp, -u / 0.25 * chain + 1 - chain
 
 
-def test_softplus_of_a_normal_is_recovered():
-    """The positive support's default transform is softplus, so that q holds p."""
-    z = klqp.LogDensity(softplus_normal, shape=(), support="positive", name="z")
+def user_density():
+    return klqp.LogDensity(softplus_normal, shape=(), support="softplus", name="z")
+
+
+def transformed_distribution():
+    return klqp.TransformedDistribution(klqp.Normal(0.0, 0.5), "softplus", name="z")
+
+
+@pytest.mark.parametrize("make", [user_density, transformed_distribution])
+def test_softplus_of_a_normal_is_recovered(make):
+    """Edward's transform is an option, and the own one of a softplus of something: q then holds p."""
+    z = make()
     inference = klqp.KLqp([z])
     inference.run(**RUN)
     mean, sd = reference.softplus_normal().moments()
@@ -32,17 +44,38 @@ def test_softplus_of_a_normal_is_recovered():
     assert_elbo(inference, 0.0, slack=1e-4)
 
 
+def check(inference, z, target, sd_tolerance=0.02):
+    mean, sd = target.moments()
+    assert inference.posterior[z].mean() == pytest.approx(mean, abs=0.02 * sd)
+    assert inference.posterior[z].stddev() == pytest.approx(sd, rel=sd_tolerance)
+    assert_elbo(inference, target.optimum.elbo, slack=1e-3)
+
+
 @pytest.mark.parametrize("explicit", [True, False])
 def test_gamma_prior(explicit):
+    """The positive numbers are reached by exp: q is the best log-Normal, E z = 1 / 2."""
     z = klqp.Gamma(1.0, 2.0, name="z")
     q = klqp.Normal(klqp.Parameter(0.3), klqp.Parameter(0.5, support="positive"))
     inference = klqp.KLqp({z: q} if explicit else [z])
     inference.run(**RUN)
-    target = reference.gamma_prior()
-    mean, sd = target.moments()
-    assert inference.posterior[z].mean() == pytest.approx(mean, abs=0.02 * sd)
-    assert inference.posterior[z].stddev() == pytest.approx(sd, rel=0.02)
-    assert_elbo(inference, target.optimum.elbo, slack=1e-3)
+    check(inference, z, reference.gamma_prior(), sd_tolerance=0.03)
+
+
+def test_gamma_prior_with_a_log_normal_q():
+    """The same family said in the variable's own space."""
+    z = klqp.Gamma(1.0, 2.0, name="z")
+    q = klqp.LogNormal(klqp.Parameter(0.3), klqp.Parameter(0.5, support="positive"))
+    inference = klqp.KLqp({z: q})
+    inference.run(**RUN)
+    check(inference, z, reference.gamma_prior(), sd_tolerance=0.03)
+
+
+@pytest.mark.parametrize("support", ["positive", "softplus"])
+def test_gamma_density_by_either_transform(support):
+    z = klqp.LogDensity(lambda z: (np.log(2) - 2 * z, np.full(z.shape, -2.0)), shape=(), support=support, name="z")
+    inference = klqp.KLqp([z])
+    inference.run(**RUN)
+    check(inference, z, reference.gamma_prior({"positive": "exp"}.get(support, support)), sd_tolerance=0.03)
 
 
 @pytest.mark.parametrize("explicit", [True, False])

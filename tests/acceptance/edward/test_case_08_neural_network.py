@@ -35,21 +35,35 @@ def test_one_hidden_layer():
     np.testing.assert_allclose(np.sort(sd), np.sort(best.sd), rtol=0.1)
 
 
-def test_two_hidden_layers():
-    """1-10-10-1: the mean curve follows the data, and the ELBO beats that of a flat function by far."""
+def fit_two_hidden_layers(start_seed, seed):
+    """Fit 1-10-10-1 from small random weights; return the inference and the mean curve."""
+    rng = np.random.default_rng(start_seed)
     shapes = {"W0": (1, 10), "b0": (10,), "W1": (10, 10), "b1": (10,), "W2": (10,), "b2": ()}
     p = {name: klqp.Normal(0.0, 1.0, shape=shape, name=name) for name, shape in shapes.items()}
     hidden = klqp.tanh(klqp.tanh(NET.x[:, None] @ p["W0"] + p["b0"]) @ p["W1"] + p["b1"])
     y = klqp.Normal(hidden @ p["W2"] + p["b2"], NET.noise)
-    inference = klqp.KLqp({z: start(shapes[name]) for name, z in p.items()}, data={y: NET.y})
-    inference.run(n_iter=5000, n_samples=5, seed=1, progress=False)
+    inference = klqp.KLqp(list(p.values()), data={y: NET.y})
+    loc = {z: 0.2 * rng.normal(size=z.shape) for z in p.values()}
+    inference.run(n_iter=20_000, n_samples=5, init_loc=loc, seed=seed, progress=False)
     draws = inference.posterior.sample(500, seed=2)
     layer = np.tanh(np.tanh(NET.x[:, None] @ draws["W0"] + draws["b0"][:, None]) @ draws["W1"] + draws["b1"][:, None])
     curves = np.einsum("snh,sh->sn", layer, draws["W2"]) + draws["b2"][:, None]
-    assert np.sqrt(np.mean((curves.mean(0) - np.cos(NET.x)) ** 2)) < 0.1
-    estimate = inference.posterior.elbo(4000, seed=3)
-    assert estimate.value > -120
-    assert inference.losses[-500:].mean() < inference.losses[:100].mean()
+    return inference, curves.mean(0)
+
+
+def test_two_hidden_layers():
+    """1-10-10-1: an optimum for each way of switching units off; the best of three starts is a good one.
+
+    Of seventeen fits, eight starts and three seeds, thirteen ended at -67.8 to -74.0, two at -101, two at -111; four
+    times the steps, or twice the draws, found nothing better than -67.8.
+    """
+    fits = [fit_two_hidden_layers(start_seed, 1) for start_seed in (13, 14, 16)]
+    elbos = [inference.posterior.elbo(4000, seed=3).value for inference, _ in fits]
+    assert min(elbos) > -115
+    assert -75 < max(elbos) < -66
+    for inference, curve in fits:
+        assert np.sqrt(np.mean((curve - np.cos(NET.x)) ** 2)) < 0.08  # noise .1 in fifty points
+        assert inference.losses[-500:].mean() < inference.losses[:100].mean()
 
 
 def test_standard_start():

@@ -26,14 +26,28 @@ def infer(data, **options):
 
 
 def test_exact_mean_field():
-    """500 students and 50 questions: everything at the exact optimum."""
+    """500 students and 50 questions: everything at the exact optimum.
+
+    mu and the level of the questions make up for each other, so that the ELBO hardly tells where on that line they
+    are: over seeds a fit ends .2 to .4 of q's sd of mu (.03) from its optimum, at a cost of .005 nats.
+    """
     data = reference.item_response(500, 50, 5000)
-    inference, q = infer(data, n_iter=10_000, n_samples=5)
+    inference, (mean, sd) = infer(data, n_iter=10_000, n_samples=5)
     best = data.optimum
-    assert_gap(data, q, best, slack=0.5)
-    assert_close(q, best, tolerance=0.1)
+    assert_gap(data, (mean, sd), best, slack=0.02)
+    off = np.abs(mean - best.mean) / best.sd
+    assert off[0] < 0.8
+    assert np.max(off[1:]) < 0.15
+    assert level(data, mean) == pytest.approx(level(data, best.mean), abs=0.15 * best.sd[0])
+    np.testing.assert_allclose(sd, best.sd, rtol=0.02)
     estimate = inference.posterior.elbo(2000, seed=2)
-    assert abs(estimate.value - best.elbo) < 4 * estimate.std_error + 0.5
+    assert abs(estimate.value - best.elbo) < 4 * estimate.std_error + 0.02
+
+
+def level(data, mean):
+    """Return the mean of the predictors of all answers."""
+    a, b = mean[3 : 3 + data.students], mean[3 + data.students :]
+    return mean[0] + np.mean(a[data.student] + b[data.question])
 
 
 def test_50_000_students():

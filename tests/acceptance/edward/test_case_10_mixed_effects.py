@@ -36,8 +36,9 @@ def test_reference_is_an_optimum(data, best):
 
 
 def test_variational_em(data, best):
+    """The mean starts at that of the ratings: from 0 the effects take its place first, and give it back slowly."""
     train, test = data
-    mu, beta = klqp.Parameter(0.0, name="mu"), klqp.Parameter(0.0, name="beta")
+    mu, beta = klqp.Parameter(train.y.mean(), name="mu"), klqp.Parameter(0.0, name="beta")
     names = ("student", "lecturer", "department")
     sds = [klqp.Parameter(0.5, support="positive", name=f"sd_{name}") for name in names]
     effects = [

@@ -18,6 +18,7 @@ SMALL = {
     "neural network": r.NeuralNetwork,
     "item response": lambda: r.item_response(30, 20, 200),
     "latent space": r.LatentSpace,
+    "deep exponential family": r.DeepExponential,
 }
 
 
@@ -36,7 +37,7 @@ def test_elbo_has_its_gradient_and_is_the_expectation(name):
     assert abs(ratio.mean() - value) < 4 * ratio.std() / math.sqrt(4000)
 
 
-@pytest.mark.parametrize("name", ["breast cancer", "eight schools", "Cox process"])
+@pytest.mark.parametrize("name", ["breast cancer", "eight schools", "Cox process", "deep exponential family"])
 def test_optimum_is_one(name):
     model = SMALL[name]()
     best = model.optimum
@@ -67,7 +68,11 @@ def test_defect_1():
 
 def test_case_3():
     assert r.softplus_normal().optimum.elbo == pytest.approx(0, abs=1e-12)
-    assert -0.02 < r.gamma_prior().optimum.elbo < 0
+    assert -0.02 < r.gamma_prior("softplus").optimum.elbo < 0
+    # By exp it is known in closed form: E z = 1 / 2 and a log sd of 1, so that -KL is (log 2 pi - 2) / 2.
+    gamma = r.gamma_prior()
+    assert gamma.optimum.elbo == pytest.approx(0.5 * math.log(2 * math.pi) - 1, abs=1e-10)
+    assert gamma.moments() == pytest.approx((0.5, 0.5 * math.sqrt(math.e - 1)), rel=1e-6)
     beta = r.beta_bernoulli()
     log_z = math.log(math.factorial(3) * math.factorial(7) / math.factorial(11))
     assert log_z - 0.005 < beta.optimum.elbo < log_z

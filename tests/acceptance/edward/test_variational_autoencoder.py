@@ -19,13 +19,13 @@ BEST, NOISE = reference.ppca_log_likelihood(X, K)
 
 
 def forward(z, weights):
-    """Decode z (S, N, K) by weights (K, D), a parameter without a draw axis."""
+    """Decode z (S, N, K) by weights (S, K, D): a parameter comes with the draw axis, too."""
     return z @ weights
 
 
 def vjp(cotangent, z, weights):
-    """Return the cotangents of z (S, N, K) and weights (K, D) for that of the output, (S, N, D)."""
-    return cotangent @ weights.T, np.einsum("snk,snd->kd", z, cotangent)
+    """Return the cotangents of z (S, N, K) and weights (S, K, D) for that of the output, (S, N, D)."""
+    return cotangent @ weights.swapaxes(1, 2), z.swapaxes(1, 2) @ cotangent
 
 
 @pytest.mark.parametrize("by_hand", [True, False])

@@ -119,9 +119,7 @@ class LogMixture final : public Node {
       categories_.prepare_run(end - begin, in(0).value + begin * size_,
                               prepared_.data() + begin * categories_.n_prepared());
     });
-    team.for_range(rows * n_, 256, [&](Index begin, Index end) {
-      for (Index t = begin; t < end; ++t) output_->value[t] = mix(t / n_, t % n_, shares_.data() + t * size_);
-    });
+    team.for_range(rows * n_, kTile, [&](Index begin, Index end) { mix(begin, end); });
   }
 
   void backward(const Sweep& sweep) override {
@@ -134,6 +132,8 @@ class LogMixture final : public Node {
   }
 
  private:
+  static constexpr Index kTile = 256;  // events
+
   Index n_weights() const noexcept { return in(0).size / size_; }
   const double* prepared(Index s, Index e) const noexcept {
     const Index row = in(0).per_draw ? s : 0, event = n_weights() > 1 ? e : 0;
@@ -142,8 +142,34 @@ class LogMixture final : public Node {
   const Slot& component(Index k) const noexcept { return in(options_.stacked ? 1 : static_cast<std::size_t>(k) + 1); }
   Index offset(Index e, Index k) const noexcept { return options_.stacked ? e * size_ + k : e; }
 
-  // Fills shares (K) with the posterior probabilities of the components.
-  double mix(Index s, Index e, double* shares) const noexcept {
+  // The values of events [begin, end) of all draws, and the posterior probabilities of their components: at most kTile
+  // events, so that exponentials and logarithms are taken together.
+  void mix(Index begin, Index end) noexcept {
+    double most[kTile], total[kTile];
+    double* const all = shares_.data() + begin * size_;
+    Index s = begin / n_, e = begin % n_;
+    for (Index t = 0; t < end - begin; ++t) {
+      most[t] = shift(s, e, all + t * size_);
+      if (++e == n_) {
+        e = 0;
+        ++s;
+      }
+    }
+    kernels().exp((end - begin) * size_, all, all);
+    for (Index t = 0; t < end - begin; ++t) {
+      double* const shares = all + t * size_;
+      double sum = 0.0;
+      for (Index k = 0; k < size_; ++k) sum += shares[k];
+      total[t] = std::isfinite(most[t]) ? sum : 1.0;
+      const double factor = 1.0 / total[t];
+      for (Index k = 0; k < size_; ++k) shares[k] *= factor;
+    }
+    kernels().log(end - begin, total, total);
+    for (Index t = 0; t < end - begin; ++t) output_->value[begin + t] = most[t] + total[t];
+  }
+
+  // Fills shares (K) with the components' terms less the greatest, and returns that; with -inf where it is not finite.
+  double shift(Index s, Index e, double* shares) const noexcept {
     const double* const log_p = prepared(s, e);
     double most = kMinusInfinity, sum = 0.0;
     for (Index k = 0; k < size_; ++k) {
@@ -153,14 +179,11 @@ class LogMixture final : public Node {
     }
     if (std::isnan(sum)) most = kNaN;
     if (!std::isfinite(most)) {
-      std::fill_n(shares, size_, 0.0);
+      std::fill_n(shares, size_, kMinusInfinity);
       return most;
     }
     for (Index k = 0; k < size_; ++k) shares[k] -= most;
-    kernels().exp(size_, shares, shares);
-    const double total = kernels().sum(size_, shares);
-    kernels().scale(size_, 1.0 / total, shares, shares);
-    return most + std::log(total);
+    return most;
   }
 
   void pull_components(Index s, Index begin, Index end, const double* cot, const double* shares) const noexcept {
@@ -175,7 +198,7 @@ class LogMixture final : public Node {
   void pull_weights(Index s, const double* cot, const double* shares) noexcept {
     std::fill(totals_.begin(), totals_.end(), 0.0);
     for (Index e = 0; e < n_; ++e) {
-      kernels().axpy(size_, cot[e], shares + e * size_, totals_.data());
+      for (Index k = 0; k < size_; ++k) totals_[static_cast<std::size_t>(k)] += cot[e] * shares[e * size_ + k];
       if (n_weights() == 1 && e + 1 < n_) continue;
       const Index event = n_weights() > 1 ? e : 0;
       const double* const theta = in(0).at(s) + event * size_;
