@@ -212,9 +212,13 @@ SweepPlan Program::plan(const std::vector<Slot*>& seeds, const std::vector<Slot*
   SweepPlan plan;
   std::unordered_set<const Slot*> reached, used, parameters;
   for (const Leaf& leaf : parameters_) parameters.insert(leaf.slot);
-  const auto is_first = [&](const Slot* slot) { return slot->active && used.insert(slot).second; };
+  const auto is_first = [&](Slot* slot) {
+    const bool first = slot->active && used.insert(slot).second;
+    if (first) plan.slots.push_back(slot);
+    return first;
+  };
   const auto clear = [&](Slot* slot) {
-    if (is_first(slot) && !parameters.contains(slot)) plan.slots.push_back(slot);
+    if (is_first(slot) && !parameters.contains(slot)) plan.cleared.push_back(slot);
   };
   const auto reach = [&](const Slot* slot) {
     if (slot->active && (leading.contains(slot) || !outputs.contains(slot))) reached.insert(slot);
@@ -250,7 +254,7 @@ void Program::begin_sweep(const SweepPlan& plan, Span grad) noexcept {
   for (const Leaf& leaf : parameters_) {
     leaf.slot->adjoint = leaf.slot->active ? grad.data() + leaf.offset : nullptr;
   }
-  for (Slot* slot : plan.slots) std::fill_n(slot->adjoint, slot->rows(n_draws_) * slot->size, 0.0);
+  for (Slot* slot : plan.cleared) std::fill_n(slot->adjoint, slot->rows(n_draws_) * slot->size, 0.0);
 }
 
 bool Program::native() const noexcept {

@@ -12,12 +12,12 @@
 
 namespace klqp {
 
-// The nodes that cotangents at some slots flow through, last first, what each sets instead of adding to it
-// (Sweep::sets), and the slots that start from zero.
+// The nodes that cotangents at some slots flow through, last first, with what each sets instead of adding to it
+// (Sweep::sets); the slots whose adjoints they use, and those among these that start from zero.
 struct SweepPlan {
   std::vector<Node*> nodes;
   std::vector<unsigned> sets;
-  std::vector<Slot*> slots;
+  std::vector<Slot*> slots, cleared;
 };
 
 class Program {
