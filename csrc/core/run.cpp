@@ -102,16 +102,22 @@ void Run::step(double learning_rate, Team& team) {
   bool usable = 2 * n_accepted > n_draws;
   if (usable) {
     Estimate estimate = estimate_gradient(team);
+    // A finite norm has finite elements; only otherwise is a closer look needed.
+    double square = square_of_gradient();
     const auto is_finite = [&](const IndexRange& range) {
       return std::isfinite(kernels().sum(range.size(), grad_.data() + range.begin));
     };
-    if (!std::all_of(moved().begin(), moved().end(), is_finite)) {
+    if (!std::isfinite(square) && !std::all_of(moved().begin(), moved().end(), is_finite)) {
       const Index n_left = screen(parts_.objective->look_again());
       usable = n_left < n_accepted && 2 * n_left > n_draws;
       n_accepted = n_left;
-      if (usable) estimate = estimate_gradient(team);
+      if (usable) {
+        estimate = estimate_gradient(team);
+        square = square_of_gradient();
+      }
     }
-    row.grad_norm = apply_gradient(row.learning_rate, team);
+    row.grad_norm = std::sqrt(square);
+    if (std::isfinite(row.grad_norm)) apply_gradient(row.learning_rate, team);
     usable = std::isfinite(row.grad_norm);
     row.loss = -estimate.elbo;
     row.std_error = estimate.std_error;
@@ -179,6 +185,15 @@ Estimate Run::estimate_gradient(Team& team) {
   return parts_.objective->add_gradient(weights_, *parts_.noise, grad_, team);
 }
 
+double Run::square_of_gradient() const noexcept {
+  double squares = 0.0;
+  for (const IndexRange& range : moved()) {
+    const double* const grad = grad_.data() + range.begin;
+    squares += kernels().dot(range.size(), grad, grad);
+  }
+  return squares;
+}
+
 // The coordinates that this step moves.
 const Ranges& Run::moved() const noexcept {
   const Ranges* const touched = parts_.objective->touched();
@@ -195,15 +210,8 @@ void Run::keep_last_good() {
   if (parts_.objective->touched() != nullptr) moved_before_ = moved();
 }
 
-// Takes the optimizer's step and returns the gradient's norm; takes none where that is not finite.
-double Run::apply_gradient(double learning_rate, Team& team) {
-  double squares = 0.0;
-  for (const IndexRange& range : moved()) {
-    const double* const grad = grad_.data() + range.begin;
-    squares += kernels().dot(range.size(), grad, grad);
-  }
-  const double norm = std::sqrt(squares);
-  if (!std::isfinite(norm)) return norm;
+// Takes the optimizer's step.
+void Run::apply_gradient(double learning_rate, Team& team) {
   keep_last_good();
   any_good_ = 1.0;
   backed_off_ = 0.0;
@@ -216,7 +224,6 @@ double Run::apply_gradient(double learning_rate, Team& team) {
   parts_.objective->project(params_);
   if (config_.average) average_.add(params_);
   rate_factor_ = std::min(1.0, rate_factor_ * kRateRecovery);
-  return norm;
 }
 
 // Too many draws were rejected, or the gradient overflowed: return to the last lambda that worked, with half the

@@ -87,7 +87,8 @@ class Run {
   Index screen(const Evaluation& evaluation);
   void reject(Index draw, Index coordinate, double value);
   Estimate estimate_gradient(Team& team);
-  double apply_gradient(double learning_rate, Team& team);
+  double square_of_gradient() const noexcept;
+  void apply_gradient(double learning_rate, Team& team);
   const Ranges& moved() const noexcept;
   void keep_last_good();
   void back_off();

@@ -111,6 +111,36 @@ KLQP_INLINE Partials checked_gradient(const D& d, double x) {
 template <class D>
 constexpr unsigned kParameterBits = (1u << D::n_args) - 2u;
 
+// Whether the first parameter is an array and the others are single numbers, a location and its scale, and D can move:
+// then what the others decide is worked out once. Without other parameters there is nothing to share.
+template <class D>
+constexpr bool kMoves = requires(D d) { d.at(0.0); };
+
+template <class D>
+KLQP_INLINE bool is_location(unsigned scalars) {
+  const unsigned rest = kParameterBits<D> & ~2u;
+  return (scalars & (kParameterBits<D> | 1u)) == rest && (kMoves<D> || D::n_args == 2);
+}
+
+// What is shared by all locations, and the density at one of them.
+template <class D>
+KLQP_INLINE D shared_by_locations(const double* const* args) {
+  if constexpr (kMoves<D>) {
+    return prepare<D>(0.0, *args[2], D::n_args > 3 ? *args[3] : 0.0);
+  } else {
+    return prepare<D>(*args[1], D::n_args > 2 ? *args[2] : 0.0, D::n_args > 3 ? *args[3] : 0.0);
+  }
+}
+
+template <class D>
+KLQP_INLINE D at_location(const D& shared, double location) {
+  if constexpr (kMoves<D>) {
+    return shared.at(location);
+  } else {
+    return prepare<D>(location, 0.0, 0.0);
+  }
+}
+
 template <class D>
 void log_prob_kernel(Index n, const double* const* args, unsigned scalars, double* out) noexcept {
   if ((scalars & (kParameterBits<D> | 1u)) == kParameterBits<D>) {
@@ -118,6 +148,13 @@ void log_prob_kernel(Index n, const double* const* args, unsigned scalars, doubl
     const double* const x = args[0];
 #pragma omp simd
     for (Index i = 0; i < n; ++i) out[i] = checked_log_prob(d, x[i]);
+    return;
+  }
+  if (is_location<D>(scalars)) {
+    const double *const x = args[0], *const first = args[1];
+    const D shared = shared_by_locations<D>(args);
+#pragma omp simd
+    for (Index i = 0; i < n; ++i) out[i] = checked_log_prob(at_location(shared, first[i]), x[i]);
     return;
   }
   ArgTiles<D::n_args> tiles(n, args, scalars);
@@ -129,6 +166,13 @@ void log_prob_kernel(Index n, const double* const* args, unsigned scalars, doubl
 #pragma omp simd
     for (Index i = 0; i < count; ++i) y[i] = checked_log_prob(prepare<D>(first[i], second[i], third[i]), x[i]);
   }
+}
+
+// Whether the derivative by the first parameter is all that is wanted.
+KLQP_INLINE bool only_first(double* const* grads, int n_args) {
+  bool only = grads[0] == nullptr && grads[1] != nullptr;
+  for (int k = 2; k < n_args; ++k) only = only && grads[k] == nullptr;
+  return only;
 }
 
 template <class D>
@@ -143,6 +187,14 @@ void gradient_kernel(Index n, const double* const* args, unsigned scalars, doubl
     double* const out = grads[0];
 #pragma omp simd
     for (Index i = 0; i < n; ++i) out[i] = checked_gradient(d, x[i]).value;
+    return;
+  }
+  if (is_location<D>(scalars) && only_first(grads, D::n_args)) {
+    const double *const x = args[0], *const first = args[1];
+    const D shared = shared_by_locations<D>(args);
+    double* const to = grads[1];
+#pragma omp simd
+    for (Index i = 0; i < n; ++i) to[i] = checked_gradient(at_location(shared, first[i]), x[i]).first;
     return;
   }
   // Unwanted derivatives are written to where nobody reads them.
@@ -175,6 +227,39 @@ void gradient_kernel(Index n, const double* const* args, unsigned scalars, doubl
   }
 }
 
+// The log density and its derivatives in one pass, which share what they have in common; the bits are those of
+// log_prob_kernel and gradient_kernel.
+template <class D>
+void both_kernel(Index n, const double* const* args, unsigned scalars, double* out, double* const* grads) noexcept {
+  const double* const x = args[0];
+  bool value_only = grads[0] != nullptr;
+  for (int k = 1; k < D::n_args; ++k) value_only = value_only && grads[k] == nullptr;
+  if (value_only && (scalars & (kParameterBits<D> | 1u)) == kParameterBits<D>) {
+    const D d = prepare_scalars<D>(args);
+    double* const to = grads[0];
+#pragma omp simd
+    for (Index i = 0; i < n; ++i) {
+      out[i] = checked_log_prob(d, x[i]);
+      to[i] = checked_gradient(d, x[i]).value;
+    }
+    return;
+  }
+  if (is_location<D>(scalars) && only_first(grads, D::n_args)) {
+    const double* const first = args[1];
+    const D shared = shared_by_locations<D>(args);
+    double* const to = grads[1];
+#pragma omp simd
+    for (Index i = 0; i < n; ++i) {
+      const D d = at_location(shared, first[i]);
+      out[i] = checked_log_prob(d, x[i]);
+      to[i] = checked_gradient(d, x[i]).first;
+    }
+    return;
+  }
+  log_prob_kernel<D>(n, args, scalars, out);
+  gradient_kernel<D>(n, args, scalars, grads);
+}
+
 template <class D>
 void log_base_kernel(Index n, const double* const* args, unsigned scalars, double* out) noexcept {
   constexpr int count_args = D::base_args == 1 ? 1 : 2;
@@ -197,7 +282,7 @@ void log_base_kernel(Index n, const double* const* args, unsigned scalars, doubl
 
 template <class D>
 constexpr DensityKernel density_row() {
-  DensityKernel row = {D::name, D::n_args, 0, log_prob_kernel<D>, gradient_kernel<D>, nullptr};
+  DensityKernel row = {D::name, D::n_args, 0, log_prob_kernel<D>, gradient_kernel<D>, both_kernel<D>, nullptr};
   if constexpr (requires { D::base_args; }) {
     row.base_args = D::base_args;
     row.log_base = log_base_kernel<D>;

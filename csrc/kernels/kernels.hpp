@@ -34,6 +34,9 @@ struct DensityKernel {
   // grads[k] (n) = d log_prob / d args[k], where grads[k] is not null (assigned, not added). Discrete values and counts
   // of trials have no derivative: 0.
   void (*gradient)(Index n, const double* const* args, unsigned scalars, double* const* grads) noexcept;
+  // Both at once, the same bits.
+  void (*log_prob_and_gradient)(Index n, const double* const* args, unsigned scalars, double* out,
+                                double* const* grads) noexcept;
   // The part of the log density that depends on data-like arguments alone (e.g. -lgamma(x + 1), log C(n, x)), 0 outside
   // the support; null when there is none.
   void (*log_base)(Index n, const double* const* args, unsigned scalars, double* out) noexcept;

@@ -22,6 +22,9 @@ struct Sweep {
   Team& team;
   // Cotangents of log q go to the value, to q's parameters, or to both.
   bool log_q_to_value = true, log_q_to_params = true;
+  // Bit k: nobody has written the adjoint of the node's input k yet, so that it is set and not added to. Only inputs
+  // of may_set() are asked for.
+  unsigned sets = 0;
 
   // Calls body(first, n) on the rows of an array: all draws that take part, or the one shared row.
   template <class Body>
@@ -77,6 +80,10 @@ class Node {
   virtual void data_changed() {}
   // Room for S draws is wanted.
   virtual void reserve(Index /*n_draws*/) {}
+  // Bit k: backward() can set the adjoint of input k, all elements of all draws that take part, instead of adding.
+  virtual unsigned may_set() const { return 0; }
+  // backward() follows every forward().
+  virtual void expect_backward() {}
   // Whether element i of the output depends on element i of the input alone.
   virtual bool elementwise() const { return false; }
   // Whether it can do without the interpreter.

@@ -45,21 +45,22 @@ ModelObjective::ModelObjective(std::shared_ptr<Model> model, ModelOptions option
     log_ratio_.reserve(static_cast<std::size_t>(n_draws_));
   }
   model_->program.allocate(n_draws_);
-  const auto entropy_of = [&](const Term& term) {
-    return model_->factors[static_cast<std::size_t>(term.factor)].entropy;
-  };
   for (const Factor& factor : model_->factors) {
-    any_adaptive_ |= !options_.bound && !options_.score && !factor.by_formula && factor.entropy == Entropy::adaptive;
+    any_adaptive_ |= !options_.bound && !options_.score && is_adaptive(factor);
   }
   if (options_.score) {
     for (const Factor& factor : model_->factors) stops_.push_back(factor.draw);
   }
   base_plan_ = plan_for([&](const Term& term) { return weight_of(term) != 0.0; });
+  for (Node* node : base_plan_.nodes) node->expect_backward();
   if (any_adaptive_) {
-    path_plan_ = plan_for(
-        [&](const Term& term) { return term.kind == TermKind::log_q && entropy_of(term) == Entropy::adaptive; });
-    entropy_plan_ = plan_for(
-        [&](const Term& term) { return term.kind == TermKind::entropy && entropy_of(term) == Entropy::adaptive; });
+    Index most = 0;
+    for (const Factor& factor : model_->factors) {
+      if (factor.family != nullptr && is_adaptive(factor)) most = std::max(most, factor.family->family().dim());
+    }
+    scratch_.assign(static_cast<std::size_t>(n_draws_ * most), 0.0);
+    path_plan_ = plan_for([&](const Term& term) { return swept_apart(term, TermKind::log_q); });
+    entropy_plan_ = plan_for([&](const Term& term) { return swept_apart(term, TermKind::entropy); });
     for (auto* values : {&adaptive_.cfe, &adaptive_.x, &adaptive_.entropy, &adaptive_.mean, &adaptive_.covariance,
                          &adaptive_.variance}) {
       values->assign(static_cast<std::size_t>(n_params), 0.0);
@@ -184,29 +185,44 @@ void ModelObjective::add_pathwise(Span grad, Team& team) {
   Program::backward(base_plan_, {ranges_, team, true, static_cast<bool>(options_.bound)});
 }
 
+bool ModelObjective::is_adaptive(const Factor& factor) noexcept {
+  return !factor.by_formula && factor.entropy == Entropy::adaptive;
+}
+
+// Whether a term has its own part in the sweeps of an adaptive entropy. Ready-made families need no sweeps.
+bool ModelObjective::swept_apart(const Term& term, TermKind kind) const {
+  if (term.kind != kind) return false;
+  const Factor& factor = model_->factors[static_cast<std::size_t>(term.factor)];
+  return is_adaptive(factor) && factor.family == nullptr;
+}
+
 // cfe + c x with cfe = energy + entropy and x = path - entropy, see core/estimator/adaptive.hpp.
 void ModelObjective::add_adaptive(Span grad, Team& team) {
   Adaptive& a = adaptive_;
   const auto n = static_cast<Index>(grad.size());
-  const auto run = [&](const SweepPlan& plan, TermKind kind, double factor, std::vector<double>& out) {
-    std::fill(out.begin(), out.end(), 0.0);
-    model_->program.begin_sweep(plan, out);
-    for (const Term& term : model_->terms) {
-      if (term.kind != kind || !term.slot->active) continue;
-      const Factor& owner = model_->factors[static_cast<std::size_t>(term.factor)];
-      if (!owner.by_formula && owner.entropy == Entropy::adaptive) seed(term, factor);
-    }
-    Program::backward(plan, {ranges_, team, true, false});
-  };
   // The draws' own cotangents of the model's terms are wanted by look_again().
   if (!std::isfinite(kernels().sum(n, a.cfe.data()))) {
     kernels().axpy(n, 1.0, a.cfe.data(), grad.data());
     return;
   }
-  run(path_plan_, TermKind::log_q, -1.0, a.x);
-  run(entropy_plan_, TermKind::entropy, 1.0, a.entropy);
-  kernels().axpy(n, 1.0, a.entropy.data(), a.cfe.data());
-  kernels().axpy(n, -1.0, a.entropy.data(), a.x.data());
+  const auto run = [&](const SweepPlan& plan, TermKind kind, double factor, std::vector<double>& out) {
+    model_->program.begin_sweep(plan, out);
+    for (const Term& term : model_->terms) {
+      if (swept_apart(term, kind) && term.slot->active) seed(term, factor);
+    }
+    Program::backward(plan, {ranges_, team, true, false});
+  };
+  std::fill(a.x.begin(), a.x.end(), 0.0);
+  if (!path_plan_.nodes.empty()) run(path_plan_, TermKind::log_q, -1.0, a.x);
+  if (!entropy_plan_.nodes.empty()) {
+    std::fill(a.entropy.begin(), a.entropy.end(), 0.0);
+    run(entropy_plan_, TermKind::entropy, 1.0, a.entropy);
+    kernels().axpy(n, 1.0, a.entropy.data(), a.cfe.data());
+    kernels().axpy(n, -1.0, a.entropy.data(), a.x.data());
+  }
+  for (const Factor& factor : model_->factors) {
+    if (factor.family != nullptr && is_adaptive(factor)) add_adaptive_family(factor, team);
+  }
   const double rate = std::max(1.0 - kDecay, 1.0 / (a.steps + 1.0));
   const double trusted = a.steps < kWarmUp ? 0.0 : 1.0;
   const double known = a.steps > 0.0 ? 1.0 : 0.0;
@@ -215,6 +231,21 @@ void ModelObjective::add_adaptive(Span grad, Team& team) {
                     a.covariance.data() + begin, a.variance.data() + begin, grad.data() + begin);
   });
   a.steps += 1.0;
+}
+
+// A ready-made family's share of cfe and x, straight from its noise.
+void ModelObjective::add_adaptive_family(const Factor& factor, Team& team) noexcept {
+  const FamilyDraw& draw = *factor.family;
+  const Family& family = draw.family();
+  const auto part = [&](std::vector<double>& all) {
+    return Span{all}.subspan(static_cast<std::size_t>(factor.params_begin),
+                             static_cast<std::size_t>(family.n_params()));
+  };
+  kernels().scale(n_draws_, draw.log_q_factor(), weights_.data(), f_.data());
+  family.add_path(draw.standardised(0, n_draws_), f_, {scratch_.data(), n_draws_, family.dim()}, part(adaptive_.x),
+                  team);
+  family.add_entropy_gradient(draw.log_q_factor(), part(adaptive_.cfe));
+  family.add_entropy_gradient(-draw.log_q_factor(), part(adaptive_.x));
 }
 
 // f_s of a factor, less its leave-one-out mean, times the draw's weight.

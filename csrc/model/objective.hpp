@@ -105,6 +105,9 @@ class ModelObjective final : public Objective {
   void add_pathwise(Span grad, Team& team);
   void add_score(const Noise& draws, Span grad, Team& team);
   void add_adaptive(Span grad, Team& team);
+  void add_adaptive_family(const Factor& factor, Team& team) noexcept;
+  static bool is_adaptive(const Factor& factor) noexcept;
+  bool swept_apart(const Term& term, TermKind kind) const;
   void weigh_scores(int factor, const Noise& draws);
   void optimal_scores(int factor, const Noise& draws, Span grad, Team& team);
   Estimate estimate(const Noise& draws) const;
@@ -133,6 +136,7 @@ class ModelObjective final : public Objective {
   std::vector<Part> parts_;
   std::vector<double> bound_weights_, log_ratio_;  // (S), with a bound
   std::vector<double> log_p_, log_q_, f_, score_weights_, cotangents_;
+  std::vector<double> scratch_;  // (S, D) of the largest family with an adaptive entropy
   std::vector<double> scores_;  // (S, P), optimal baseline only
   LeaveOneOut others_;
 };

@@ -69,11 +69,14 @@ void Program::allocate(Index n_draws) {
     }
   }
   moving_.clear();
+  readers_.clear();
+  std::vector<Node*> all;
   for (const auto& node : nodes_) {
     node->reserve(n_draws);
+    all.push_back(node.get());
     if (!node->output().fixed) moving_.push_back(node.get());
   }
-  refresh();
+  refresh(all);
   find_gathered();
 }
 
@@ -132,14 +135,31 @@ const Ranges* Program::touched(Index n) {
   return &touched_;
 }
 
-// What depends on data alone.
-void Program::refresh() {
+// What depends on data alone, in the given nodes.
+void Program::refresh(const std::vector<Node*>& nodes) {
   Team serial(1);
   touched_is_old_ = true;
-  for (const auto& node : nodes_) {
+  for (Node* node : nodes) {
     node->data_changed();
     if (node->output().fixed) node->forward(n_draws_, serial);
   }
+}
+
+// The nodes that read some data, or what depends on data alone and on these, in order.
+const std::vector<Node*>& Program::readers(const Slot* data) {
+  const auto [found, is_new] = readers_.try_emplace(data);
+  if (is_new) {
+    std::unordered_set<const Slot*> changed{data};
+    for (const auto& node : nodes_) {
+      const auto& inputs = node->inputs();
+      if (std::none_of(inputs.begin(), inputs.end(), [&](const Slot* x) { return changed.contains(x); })) continue;
+      found->second.push_back(node.get());
+      for (const Slot* output : node->outputs()) {
+        if (output->fixed) changed.insert(output);
+      }
+    }
+  }
+  return found->second;
 }
 
 void Program::set_data(Slot* slot, ConstSpan values) {
@@ -148,14 +168,15 @@ void Program::set_data(Slot* slot, ConstSpan values) {
     throw ConfigError("expected " + std::to_string(slot->size) + " numbers of data, got " +
                       std::to_string(values.size()));
   }
-  const std::vector<double> before(slot->value, slot->value + slot->size);
+  before_.assign(slot->value, slot->value + slot->size);
   std::copy(values.begin(), values.end(), slot->value);
   if (n_draws_ == 0) return;
+  const std::vector<Node*>& nodes = readers(slot);
   try {
-    refresh();
+    refresh(nodes);
   } catch (...) {
-    std::copy(before.begin(), before.end(), slot->value);
-    refresh();
+    std::copy(before_.begin(), before_.end(), slot->value);
+    refresh(nodes);
     throw;
   }
 }
@@ -189,22 +210,42 @@ SweepPlan Program::plan(const std::vector<Slot*>& seeds, const std::vector<Slot*
     }
   }
   SweepPlan plan;
-  std::unordered_set<Slot*> reached, used;
-  const auto use = [&](Slot* slot) {
-    if (slot->active && used.insert(slot).second) plan.slots.push_back(slot);
+  std::unordered_set<const Slot*> reached, used, parameters;
+  for (const Leaf& leaf : parameters_) parameters.insert(leaf.slot);
+  const auto is_first = [&](Slot* slot) {
+    const bool first = slot->active && used.insert(slot).second;
+    if (first) plan.slots.push_back(slot);
+    return first;
   };
-  const auto reach = [&](Slot* slot) {
-    use(slot);
+  const auto clear = [&](Slot* slot) {
+    if (is_first(slot) && !parameters.contains(slot)) plan.cleared.push_back(slot);
+  };
+  const auto reach = [&](const Slot* slot) {
     if (slot->active && (leading.contains(slot) || !outputs.contains(slot))) reached.insert(slot);
   };
-  for (Slot* seed : seeds) reach(seed);
+  for (Slot* seed : seeds) {
+    clear(seed);
+    reach(seed);
+  }
   for (auto node = nodes_.rbegin(); node != nodes_.rend(); ++node) {
-    bool takes_part = false;
-    for (Slot* output : (*node)->outputs()) takes_part |= reached.contains(output);
-    if (!takes_part) continue;
+    const auto ends = (*node)->outputs();
+    if (std::none_of(ends.begin(), ends.end(), [&](const Slot* slot) { return reached.contains(slot); })) continue;
+    const auto& inputs = (*node)->inputs();
+    unsigned sets = 0;
+    for (std::size_t k = 0; k < inputs.size(); ++k) {
+      Slot* const x = inputs[k];
+      const bool can_set = k < 32 && ((*node)->may_set() >> k & 1u) != 0 && !parameters.contains(x) &&
+                           std::count(inputs.begin(), inputs.end(), x) == 1;
+      if (!can_set) {
+        clear(x);
+      } else if (is_first(x)) {
+        sets |= 1u << k;
+      }
+      reach(x);
+    }
+    for (Slot* end : ends) clear(end);
     plan.nodes.push_back(node->get());
-    for (Slot* input : (*node)->inputs()) reach(input);
-    for (Slot* output : (*node)->outputs()) use(output);
+    plan.sets.push_back(sets);
   }
   return plan;
 }
@@ -213,10 +254,7 @@ void Program::begin_sweep(const SweepPlan& plan, Span grad) noexcept {
   for (const Leaf& leaf : parameters_) {
     leaf.slot->adjoint = leaf.slot->active ? grad.data() + leaf.offset : nullptr;
   }
-  for (Slot* slot : plan.slots) {
-    const bool parameter = slot->adjoint >= grad.data() && slot->adjoint < grad.data() + grad.size();
-    if (!parameter) std::fill_n(slot->adjoint, slot->rows(n_draws_) * slot->size, 0.0);
-  }
+  for (Slot* slot : plan.cleared) std::fill_n(slot->adjoint, slot->rows(n_draws_) * slot->size, 0.0);
 }
 
 bool Program::native() const noexcept {

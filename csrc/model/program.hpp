@@ -3,6 +3,7 @@
 
 #include <deque>
 #include <memory>
+#include <unordered_map>
 #include <vector>
 
 #include "core/ranges.hpp"
@@ -11,10 +12,12 @@
 
 namespace klqp {
 
-// The nodes that cotangents at some slots flow through, last first, and the slots whose adjoints they use.
+// The nodes that cotangents at some slots flow through, last first, with what each sets instead of adding to it
+// (Sweep::sets); the slots whose adjoints they use, and those among these that start from zero.
 struct SweepPlan {
   std::vector<Node*> nodes;
-  std::vector<Slot*> slots;
+  std::vector<unsigned> sets;
+  std::vector<Slot*> slots, cleared;
 };
 
 class Program {
@@ -44,7 +47,11 @@ class Program {
   // Sets the plan's adjoints to zero; those of parameters are the caller's grad (P), which is added to.
   void begin_sweep(const SweepPlan& plan, Span grad) noexcept;
   static void backward(const SweepPlan& plan, const Sweep& sweep) {
-    for (Node* node : plan.nodes) node->backward(sweep);
+    Sweep now = sweep;
+    for (std::size_t i = 0; i < plan.nodes.size(); ++i) {
+      now.sets = plan.sets[i];
+      plan.nodes[i]->backward(now);
+    }
   }
 
   // Which of n parameters a sweep can reach with the present data; all but those that enter through gathers by data
@@ -66,12 +73,15 @@ class Program {
   Slot* add_slot(Index size, bool per_draw, bool active, bool fixed);
   std::vector<const Gather*> gathers_of(const Slot* slot) const;
   void find_gathered();
-  void refresh();
+  void refresh(const std::vector<Node*>& nodes);
+  const std::vector<Node*>& readers(const Slot* data);
 
   std::deque<Slot> slots_;
   std::deque<std::vector<double>> values_, adjoints_;  // of slots_, where they are the program's own
   std::vector<std::unique_ptr<Node>> nodes_;
   std::vector<Node*> moving_;  // nodes that a step evaluates
+  std::unordered_map<const Slot*, std::vector<Node*>> readers_;  // of data, by what has been set so far
+  std::vector<double> before_;                                   // what set_data() replaces
   std::vector<Leaf> parameters_, noises_;
   // The parameters that nothing but gathers, perhaps after elementwise functions, reads.
   std::vector<std::pair<Leaf, std::vector<const Gather*>>> gathered_;

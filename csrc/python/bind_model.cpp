@@ -83,6 +83,7 @@ class ModelBuilder {
     Slot* const out = program().add_output(dim, {slot(params), slot(noise)});
     draw = std::make_unique<klqp::FamilyDraw>(std::move(member), std::vector<Slot*>{slot(params), slot(noise)}, out);
     klqp::FamilyDraw& made = *draw;
+    made.set_log_q_factor(factor);
     program().add_node(std::move(draw));
     const Id u = keep(out);
     draws_[u] = &made;

@@ -37,12 +37,14 @@ from klqp.model.random_variable import RandomVariable
 from klqp.model_approximation import ModelApproximation
 from klqp.posterior import Posterior
 from klqp.progress import Progress
-from klqp.schedules import as_schedule, factors
+from klqp.schedules import Constant, Cosine, Exponential, as_schedule, factors
 
 __all__ = ["Inference", "VariationalInference"]
 
 Float64 = npt.NDArray[np.float64]
 
+_NO_RATES = (None, np.empty(0))
+_AHEAD = 256  # steps whose learning rates `update` works out at once
 _CHUNK = 65536  # steps whose learning rates are worked out at once
 
 
@@ -128,6 +130,7 @@ class VariationalInference(Inference):
         self._engine: Engine | ModelEngine | None = None
         # First step and length of the run asked for last: what the schedule sees.
         self._cycle = (0, 1)
+        self._ahead: tuple[Any, Float64] = _NO_RATES
         self._progress = Progress()
         self._posterior: tuple[int, Posterior] | None = None
         self._own_normals: dict[RandomVariable, Factor] = {}
@@ -390,14 +393,14 @@ class VariationalInference(Inference):
         self._posterior = None
 
     def __getstate__(self) -> dict[str, Any]:
-        kept = {k: v for k, v in self.__dict__.items() if k not in ("_engine", "_progress", "_posterior")}
+        kept = {k: v for k, v in self.__dict__.items() if k not in ("_engine", "_ahead", "_progress", "_posterior")}
         kept["_log"] = None
         if self._engine is None:
             return {**kept, "_engine": None}
         return {**kept, "_engine": (self._engine.settings, self._engine.choice, self.snapshot())}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _engine=None, _progress=Progress(), _posterior=None)
+        self.__dict__.update(state, _engine=None, _ahead=_NO_RATES, _progress=Progress(), _posterior=None)
         if state["_engine"] is not None:
             settings, choice, snapshot = state["_engine"]
             self._engine = self._make_engine(settings, self._own_normals, choice=choice)
@@ -472,8 +475,14 @@ class VariationalInference(Inference):
         """Learning rates of the next `n` steps."""
         engine = self._require_engine()
         rule, (first, n_iter) = engine.settings.optimizer, self._cycle
-        at = engine.run.step_count - first
-        return rule.learning_rate * factors(as_schedule(rule.schedule), at, n, n_iter)
+        at, schedule = engine.run.step_count - first, as_schedule(rule.schedule)
+        if n > 1 or not isinstance(schedule, (Constant, Exponential, Cosine)):
+            return rule.learning_rate * factors(schedule, at, n, n_iter)
+        # Single steps: factors of many at once. Schedules of the user's own may change their minds between steps.
+        if self._ahead[0] != (schedule, n_iter, at // _AHEAD):
+            values = factors(schedule, at // _AHEAD * _AHEAD, _AHEAD, n_iter)
+            self._ahead = ((schedule, n_iter, at // _AHEAD), values)
+        return rule.learning_rate * self._ahead[1][at % _AHEAD : at % _AHEAD + 1]
 
     def _observe(self) -> None:
         run = self._require_engine().run

@@ -94,8 +94,7 @@ def is_structured(factor: Factor, problem: Problem) -> bool:
     """Return whether q's parameters depend on draws of other factors."""
     if factor.family is not None:
         return False
-    drawn = {*problem.latents, *(f.q for f in problem.factors if isinstance(f.q, RandomVariable)), *problem.conditional}
-    return any(e in drawn for e in ancestors(factor.q.inputs, lambda e: e.inputs))  # type: ignore[union-attr]
+    return any(e in problem.drawn for e in ancestors(factor.q.inputs, lambda e: e.inputs))  # type: ignore[union-attr]
 
 
 def is_amortised(factor: Factor) -> bool:
@@ -124,7 +123,7 @@ def sort_factors(problem: Problem) -> list[Factor]:
         inputs = factor.q.inputs if isinstance(factor.q, RandomVariable) else ()
         parts = ancestors(inputs, lambda e: () if e in owner else e.inputs)
         parents[factor] = list(dict.fromkeys(owner[e] for e in parts if e in owner))
-    order: list[Factor] = []
+    order: dict[Factor, None] = {}
     left = list(problem.factors)
     while left:
         ready = [f for f in left if all(p in order for p in parents[f])]
@@ -133,9 +132,9 @@ def sort_factors(problem: Problem) -> list[Factor]:
             while (parent := next(p for p in parents[seen[-1]] if p in left)) not in seen:
                 seen.append(parent)
             raise ValueError(f"the approximation of {parent.name!r} depends on itself")
-        order += ready
-        left = [f for f in left if f not in ready]
-    return order
+        order |= dict.fromkeys(ready)
+        left = [f for f in left if f not in order]
+    return list(order)
 
 
 class CompiledModel:
@@ -239,7 +238,9 @@ class CompiledModel:
             self._dependence[e] = on
 
     def _depends(self, roots: Iterable[Expression]) -> list[bool]:
-        """Return which factors' draws some expressions depend on."""
+        """Return which factors' draws some expressions depend on; nothing where only scores would ask."""
+        if not self.plan.score:
+            return []
         roots = list(roots)
         for e in ancestors(roots, lambda e: () if e in self._dependence else e.inputs):
             if e not in self._dependence:
@@ -249,7 +250,7 @@ class CompiledModel:
 
     @property
     def _no_factor(self) -> list[bool]:
-        return [False] * len(self.factors)
+        return [False] * len(self.factors) if self.plan.score else []
 
     # --- factors of q ------------------------------------------------------------------------------------------
     def _add_family(self, index: int, factor: Factor) -> None:

@@ -14,7 +14,7 @@ __all__ = ["Factor", "LatentVars", "read_latent_vars"]
 LatentVars: TypeAlias = "Mapping[Any, Family | RandomVariable] | Iterable[RandomVariable] | None"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Factor:
     """One factor of q: a ready-made family over some latent variables, or a random variable in the place of one.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -56,7 +57,7 @@ class Problem:
     conditional: dict[RandomVariable, RandomVariable]
     penalties: tuple[Expression, ...] = ()
 
-    @property
+    @cached_property
     def latents(self) -> tuple[RandomVariable, ...]:
         """All latent variables."""
         return tuple(z for factor in self.factors for z in factor.latents)
@@ -69,21 +70,27 @@ class Problem:
         (z,) = self.latents
         return z if isinstance(z, LogDensity) and z.is_flat and self.factors[0].family is not None else None
 
-    @property
+    @cached_property
     def model(self) -> list[Expression]:
         """All expressions of the model, dependencies first."""
         return ancestors([*self.latents, *self.observed, *self.conditional], lambda e: e.inputs)
 
-    @property
+    @cached_property
     def approximation(self) -> list[Expression]:
         """All expressions of q that are not ready-made, dependencies first."""
         return ancestors([f.q for f in self.factors if isinstance(f.q, RandomVariable)], lambda e: e.inputs)
 
-    @property
+    @cached_property
     def unlisted(self) -> tuple[RandomVariable, ...]:
         """Random variables of the model that are neither observed nor latent: drawn from their priors."""
         known = {*self.latents, *self.observed, *self.conditional}
         return tuple(e for e in self.model if isinstance(e, RandomVariable) and e not in known)
+
+    @cached_property
+    def drawn(self) -> frozenset[RandomVariable]:
+        """Everything that has draws: latent variables, their q's, and variables with a fixed q."""
+        qs = (factor.q for factor in self.factors if isinstance(factor.q, RandomVariable))
+        return frozenset((*self.latents, *qs, *self.conditional))
 
     def parameters(self) -> list[Parameter]:
         """Return all parameters of q, the model and the penalties that are not frozen, in a fixed order."""

@@ -75,6 +75,12 @@ class Family {
     add_precision(e, weights, scratch, team);
     add_pullback(e, scratch, path, team);
   }
+  // The second part alone, scratch (S, D) as above.
+  virtual void add_path(ConstMatrix e, ConstSpan weights, Matrix scratch, Span path, Team& team) const noexcept {
+    std::fill_n(scratch.data, scratch.size(), 0.0);
+    add_precision(e, weights, scratch, team);
+    add_pullback(e, scratch, path, team);
+  }
   // grad (P) += weight * gradient of the entropy
   virtual void add_entropy_gradient(double weight, Span grad) const noexcept = 0;
   // log|Sigma| / 2

@@ -79,6 +79,22 @@ class MeanFieldNormal final : public Family {
     });
   }
 
+  // As add_pathwise.
+  void add_path(ConstMatrix e, ConstSpan weights, Matrix, Span path, Team& team) const noexcept override {
+    for_blocks(team, [&](Index begin, Index n) {
+      double noise[kBlock] = {}, square[kBlock] = {};
+      for (Index s = 0; s < e.rows; ++s) {
+        if (weights[s] == 0.0) continue;
+        kernels().axpy(n, weights[s], e.row(s) + begin, noise);
+        kernels().multiply_add(n, weights[s], e.row(s) + begin, e.row(s) + begin, square);
+      }
+      const double* const inverse = scales_.inverse.data() + begin;
+      kernels().multiply_add(n, 1.0, noise, inverse, path.data() + begin);
+      for (Index i = 0; i < n; ++i) square[i] *= inverse[i];
+      kernels().multiply_add(n, 1.0, square, scales_.derivative.data() + begin, path.data() + dim() + begin);
+    });
+  }
+
   void add_entropy_gradient(double weight, Span grad) const noexcept override {
     kernels().multiply_add(dim(), weight, scales_.derivative.data(), scales_.inverse.data(), grad.data() + dim());
   }

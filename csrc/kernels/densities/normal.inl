@@ -16,6 +16,10 @@ struct NormalDensity {
     return {invalid_unless(all_of(is_finite(loc), is_positive(scale))), loc, 1.0 / scale,
             -kHalfLog2Pi - log_one(scale)};
   }
+  // The same scale at another location, from prepare(0, scale).
+  KLQP_INLINE NormalDensity at(double new_loc) const {
+    return {invalid + invalid_unless(is_finite(new_loc)), new_loc, inverse, shift};
+  }
   KLQP_INLINE bool supports(double) const { return true; }
 
   KLQP_INLINE double log_prob(double x) const {

@@ -19,6 +19,8 @@ class Binary final : public Node {
     flat_ = is_flat(in(0)) && is_flat(in(1));
   }
 
+  unsigned may_set() const override { return (is_own(in(0)) ? 1u : 0u) | (is_own(in(1)) ? 2u : 0u); }
+
   void forward(Index n_draws, Team& team) override {
     for_runs(0, output_->rows(n_draws), team, [&](const Run& run) { compute(run); });
   }
@@ -28,8 +30,9 @@ class Binary final : public Node {
       const Slot& x = in(static_cast<std::size_t>(k));
       if (!x.active) continue;
       sweep.for_rows(output_->per_draw, [&](Index first, Index n) {
-        if (x.size == output_->size && x.per_draw == output_->per_draw) {  // an element each
-          for_runs(first, n, sweep.team, [&](const Run& run) { add_share(k, run, x.adjoint + run.out); });
+        if (is_own(x)) {  // an element each
+          const bool sets = (sweep.sets >> k & 1u) != 0;
+          for_runs(first, n, sweep.team, [&](const Run& run) { add_share(k, run, x.adjoint + run.out, sets); });
         } else if (is_one(x)) {  // sums, in the order of the elements
           const Alone alone;
           for_runs(first, n, alone,
@@ -54,9 +57,10 @@ class Binary final : public Node {
     bool one_a, one_b;  // a single number
   };
 
+  bool is_own(const Slot& x) const noexcept { return x.size == output_->size && x.per_draw == output_->per_draw; }
   // Whether an operand is, over all draws, an array of the output's layout or one number.
   bool is_flat(const Slot& x) const noexcept {
-    return (x.size == output_->size && x.per_draw == output_->per_draw) || (x.size == 1 && !x.per_draw);
+    return is_own(x) || (x.size == 1 && !x.per_draw);
   }
   // Whether an operand is one number for a run of elements.
   bool is_one(const Slot& x) const noexcept {
@@ -110,13 +114,17 @@ class Binary final : public Node {
     }
   }
 
-  // to (n) += the share of operand k in the cotangents of a run.
-  void add_share(int k, const Run& run, double* to) const noexcept {
+  // to (n) += the share of operand k in the cotangents of a run, or = where it is to be set.
+  void add_share(int k, const Run& run, double* to, bool sets = false) const noexcept {
     const double *const cot = output_->adjoint + run.out, *const y = output_->value + run.out;
     const double* const other = k == 0 ? run.b : run.a;
     const bool one = k == 0 ? run.one_b : run.one_a;
     const auto add = [&](const auto& share) {
-      for (Index i = 0; i < run.n; ++i) to[i] += share(i);
+      if (sets) {
+        for (Index i = 0; i < run.n; ++i) to[i] = share(i);
+      } else {
+        for (Index i = 0; i < run.n; ++i) to[i] += share(i);
+      }
     };
     switch (operation_) {
       case BinaryOperation::add:

@@ -39,7 +39,24 @@ class Density final : public Node {
 
   Index work(Index n_draws) const override { return 16 * output_->rows(n_draws) * n_; }
 
+  // Belongs to a model: only then all active arguments get cotangents in a sweep.
+  unsigned may_set() const override {
+    unsigned out = 0;
+    for (std::size_t k = 0; k < n_args_; ++k) {
+      if (!options_.log_q && in(k).size == n_ && in(k).per_draw == output_->per_draw) out |= 1u << k;
+    }
+    return out;
+  }
+
+  // Then the forward pass, which has the arguments and their functions at hand, keeps the derivatives.
+  void expect_backward() override {
+    keeps_ = true;
+    make_room();
+  }
+
   void reserve(Index n_draws) override {
+    n_rows_ = output_->rows(n_draws);
+    make_room();
     partial_.assign(static_cast<std::size_t>(output_->rows(n_draws) * n_tiles()), 0.0);
     scalar_parts_.assign(static_cast<std::size_t>(kMostArgs * n_groups()), 0.0);
   }
@@ -86,8 +103,8 @@ class Density final : public Node {
   }
 
   void backward(const Sweep& sweep) override {
-    const unsigned wanted = wanted_args(sweep);
-    if (wanted == 0) return;
+    const Wanted wanted{wanted_args(sweep), sweep.sets};
+    if (wanted.args == 0) return;
     if (rows_together_ > 1) {
       sweep.for_rows(true, [&](Index first, Index n) { pull_rows(first, n, wanted, sweep.team); });
     } else {
@@ -97,6 +114,12 @@ class Density final : public Node {
 
  private:
   static constexpr Index kTile = 256, kGroup = 16 * kTile, kMostArgs = 4, kTilesTogether = 16;
+
+  // What a sweep asks for: bit k for argument k, and which of these are set instead of added to.
+  struct Wanted {
+    unsigned args, sets;
+    bool operator[](std::size_t k) const noexcept { return (args >> k & 1u) != 0; }
+  };
 
   // Elements [at, at + m) of some rows; of several rows only where m is all of a row.
   struct Place {
@@ -175,7 +198,15 @@ class Density final : public Node {
     const Index size = block.size();
     double tile[kTile];
     double* const out = options_.summed ? tile : output_->at(place.first) + place.at;
-    kernel_.log_prob(size, block.args.data(), block.scalars, out);
+    if (keeps_) {
+      std::array<double*, kMostArgs> grads{};
+      for (std::size_t k = 0; k < n_args_; ++k) {
+        if (in(k).active) grads[k] = kept(k, place);
+      }
+      kernel_.log_prob_and_gradient(size, block.args.data(), block.scalars, out, grads.data());
+    } else {
+      kernel_.log_prob(size, block.args.data(), block.scalars, out);
+    }
     if (kernel_.log_base != nullptr && !fixed_base_) {
       double base[kTile];
       kernel_.log_base(size, block.args.data(), block.scalars, base);
@@ -200,9 +231,9 @@ class Density final : public Node {
   }
 
   // Short rows, many at once: where no argument is shared by draws blocks are independent.
-  void pull_rows(Index first, Index n, unsigned wanted, Team& team) {
+  void pull_rows(Index first, Index n, Wanted wanted, Team& team) {
     bool shared = false;
-    for (std::size_t k = 0; k < n_args_; ++k) shared |= (wanted >> k & 1u) != 0 && !in(k).per_draw;
+    for (std::size_t k = 0; k < n_args_; ++k) shared |= wanted[k] && !in(k).per_draw;
     const Alone alone;
     const auto pull = [&](Index begin, Index end) {
       for (Index at = begin; at < end; at += rows_together_) {
@@ -210,7 +241,7 @@ class Density final : public Node {
         double parts[kMostArgs] = {};
         pull_block(place, wanted, parts);
         for (std::size_t k = 0; k < n_args_; ++k) {
-          const bool one = (wanted >> k & 1u) != 0 && layout(in(k), place.rows) == Layout::one;
+          const bool one = wanted[k] && layout(in(k), place.rows) == Layout::one;
           if (one) *in(k).adjoint_at(place.first) += parts[k];
         }
       }
@@ -221,7 +252,7 @@ class Density final : public Node {
   }
 
   // A long row, in groups of tiles.
-  void pull_row(Index s, unsigned wanted, Team& team) {
+  void pull_row(Index s, Wanted wanted, Team& team) {
     std::fill(scalar_parts_.begin(), scalar_parts_.end(), 0.0);
     team.for_range(n_groups(), 1, [&](Index group, Index) {
       const Index end = std::min(n_, (group + 1) * kGroup);
@@ -230,7 +261,7 @@ class Density final : public Node {
       }
     });
     for (std::size_t k = 0; k < n_args_; ++k) {
-      if ((wanted >> k & 1u) == 0 || in(k).size != 1) continue;
+      if (!wanted[k] || layout(in(k), 1) != Layout::one) continue;
       for (Index group = 0; group < n_groups(); ++group) {
         *in(k).adjoint_at(s) += scalar_parts_[group * kMostArgs + static_cast<Index>(k)];
       }
@@ -238,22 +269,38 @@ class Density final : public Node {
   }
 
   // Adds the cotangents of a place; those of single numbers to parts.
-  void pull_block(Place place, unsigned wanted, double* parts) const noexcept {
-    const Block block(*this, place);
-    const Index size = block.size();
-    double tiles[kMostArgs][kTile], cot[kTile];
+  void pull_block(Place place, Wanted wanted, double* parts) noexcept {
+    const Index size = place.rows * place.m;
+    double tiles[kMostArgs][kTile], cots[kTile];
     std::array<double*, kMostArgs> grads{};
-    for (std::size_t k = 0; k < n_args_; ++k) grads[k] = (wanted >> k & 1u) != 0 ? tiles[k] : nullptr;
-    kernel_.gradient(size, block.args.data(), block.scalars, grads.data());
-    fill_cotangents(block, cot);
+    const double* cot = nullptr;  // of each element; null where it is one for all
+    if (!keeps_ || options_.scaled) {
+      const Block block(*this, place);
+      for (std::size_t k = 0; k < n_args_; ++k) grads[k] = wanted[k] ? tiles[k] : nullptr;
+      if (!keeps_) kernel_.gradient(size, block.args.data(), block.scalars, grads.data());
+      fill_cotangents(block, cots);
+      cot = cots;
+    } else if (!options_.summed) {
+      cot = output_->adjoint_at(place.first) + place.at;
+    } else if (place.rows > 1) {
+      fill_rows(place, cots);
+      cot = cots;
+    }
     for (std::size_t k = 0; k < n_args_; ++k) {
-      if (grads[k] == nullptr) continue;
+      if (!wanted[k]) continue;
       const Slot& x = in(k);
-      // Products are rounded before they are added, so that opposite terms cancel to the last bit.
-      double* const g = grads[k];
-      for (Index i = 0; i < size; ++i) g[i] *= cot[i];
+      const double* const d = keeps_ ? kept(k, place) : grads[k];
       double* const to = x.adjoint_at(place.first);
-      switch (layout(x, place.rows)) {
+      const Layout how = layout(x, place.rows);
+      const bool sets = (wanted.sets >> k & 1u) != 0;
+      if (how == Layout::own && sets) {
+        multiply(size, d, cot, *output_->adjoint_at(place.first), to + place.at);
+        continue;
+      }
+      // Products are rounded before they are added, so that opposite terms cancel to the last bit.
+      double* const g = tiles[k];
+      multiply(size, d, cot, *output_->adjoint_at(place.first), g);
+      switch (how) {
         case Layout::own:
           for (Index i = 0; i < size; ++i) to[place.at + i] += g[i];
           break;
@@ -272,11 +319,30 @@ class Density final : public Node {
     }
   }
 
+  // out (n) = d (n) times cot (n), or times `one` where cot is null; out may be d.
+  static void multiply(Index n, const double* d, const double* cot, double one, double* out) noexcept {
+    if (cot == nullptr) return kernels().scale(n, one, d, out);
+    for (Index i = 0; i < n; ++i) out[i] = d[i] * cot[i];
+  }
+
+  // The kept derivatives by argument k.
+  double* kept(std::size_t k, Place place) noexcept { return kept_[k].data() + place.first * n_ + place.at; }
+
+  void make_room() {
+    if (!keeps_ || n_rows_ == 0) return;
+    for (std::size_t k = 0; k < n_args_; ++k) {
+      if (in(k).active) kept_[k].resize(static_cast<std::size_t>(n_rows_ * n_));
+    }
+  }
+
+  void fill_rows(Place place, double* cot) const noexcept {
+    for (Index r = 0; r < place.rows; ++r) std::fill_n(cot + r * place.m, place.m, *output_->adjoint_at(place.first + r));
+  }
+
   // The output's cotangents, each element's times its factor.
   void fill_cotangents(const Block& block, double* cot) const noexcept {
     if (options_.summed) {
-      for (Index r = 0; r < block.rows; ++r)
-        std::fill_n(cot + r * block.m, block.m, *output_->adjoint_at(block.first + r));
+      fill_rows(block, cot);
     } else {
       std::copy_n(output_->adjoint_at(block.first) + block.at, block.size(), cot);
     }
@@ -290,6 +356,9 @@ class Density final : public Node {
   Index rows_together_ = 1;           // that fit a tile
   bool fixed_base_ = false;           // the base depends on data alone
   std::vector<double> base_;          // then, its sum or elements, scaled
+  bool keeps_ = false;                // derivatives of the forward pass
+  Index n_rows_ = 0;
+  std::array<std::vector<double>, kMostArgs> kept_;  // (rows, n) by argument, where active
   std::vector<double> partial_;       // (rows, tiles)
   std::vector<double> scalar_parts_;  // (groups, arguments)
 };

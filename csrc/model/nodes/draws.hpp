@@ -120,6 +120,10 @@ class FamilyDraw final : public Node {
     });
   }
 
+  // What log q and the entropy of this draw are multiplied by in the objective.
+  void set_log_q_factor(double factor) noexcept { log_q_factor_ = factor; }
+  double log_q_factor() const noexcept { return log_q_factor_; }
+
   const Family& family() const noexcept { return *family_; }
   Family& family() noexcept { return *family_; }
   // Standardised noise of draws [first, first + n).
@@ -131,6 +135,7 @@ class FamilyDraw final : public Node {
 
  private:
   std::unique_ptr<Family> family_;
+  double log_q_factor_ = 1.0;
   std::vector<double> e_;  // (S, E), only where the family standardises
 };
 

@@ -9,6 +9,68 @@ struct ProductShape {
   Index m, k, n;
 };
 
+// Products of narrow matrices, K and N known: A (m, K) by B (K, N). The register-blocked kernels are made for wide ones.
+template <int K, int N>
+struct Narrow {
+  static void product(Index m, const double* a, const double* b, double* c) noexcept {
+    for (Index i = 0; i < m; ++i) {
+      for (int j = 0; j < N; ++j) {
+        double total = a[i * K] * b[j];
+        for (int t = 1; t < K; ++t) total += a[i * K + t] * b[t * N + j];
+        c[i * N + j] = total;
+      }
+    }
+  }
+  // A-bar += C-bar B^T
+  static void pull_left(Index m, const double* c, const double* b, double* a) noexcept {
+    for (Index i = 0; i < m; ++i) {
+      for (int t = 0; t < K; ++t) {
+        double total = c[i * N] * b[t * N];
+        for (int j = 1; j < N; ++j) total += c[i * N + j] * b[t * N + j];
+        a[i * K + t] += total;
+      }
+    }
+  }
+  // B-bar += A^T C-bar, four sums each, so that additions need not wait for one another
+  static void pull_right(Index m, const double* a, const double* c, double* b) noexcept {
+    constexpr int kSums = 4;
+    double totals[K * N][kSums] = {};
+    Index i = 0;
+    for (; i + kSums <= m; i += kSums) {
+      for (int t = 0; t < K; ++t) {
+        for (int j = 0; j < N; ++j) {
+          for (int l = 0; l < kSums; ++l) totals[t * N + j][l] += a[(i + l) * K + t] * c[(i + l) * N + j];
+        }
+      }
+    }
+    for (; i < m; ++i) {
+      for (int t = 0; t < K; ++t) {
+        for (int j = 0; j < N; ++j) totals[t * N + j][0] += a[i * K + t] * c[i * N + j];
+      }
+    }
+    for (int e = 0; e < K * N; ++e) b[e] += (totals[e][0] + totals[e][2]) + (totals[e][1] + totals[e][3]);
+  }
+};
+
+struct NarrowKernels {
+  void (*product)(Index m, const double* a, const double* b, double* c) noexcept = nullptr;
+  void (*pull_left)(Index m, const double* c, const double* b, double* a) noexcept = nullptr;
+  void (*pull_right)(Index m, const double* a, const double* c, double* b) noexcept = nullptr;
+};
+
+// Those of some widths, or none.
+inline NarrowKernels narrow_kernels(Index k, Index n) noexcept {
+  constexpr auto of = []<int K, int N>() {
+    return NarrowKernels{Narrow<K, N>::product, Narrow<K, N>::pull_left, Narrow<K, N>::pull_right};
+  };
+  static constexpr NarrowKernels kAll[3][4] = {
+      {of.operator()<1, 1>(), of.operator()<1, 2>(), of.operator()<1, 3>(), of.operator()<1, 4>()},
+      {of.operator()<2, 1>(), of.operator()<2, 2>(), of.operator()<2, 3>(), of.operator()<2, 4>()},
+      {of.operator()<3, 1>(), of.operator()<3, 2>(), of.operator()<3, 3>(), of.operator()<3, 4>()},
+  };
+  return k <= 3 && n <= 4 ? kAll[k - 1][n - 1] : NarrowKernels{};
+}
+
 class MatMul final : public Node {
  public:
   MatMul(ProductShape shape, std::vector<Slot*> inputs, Slot* output) : Node(std::move(inputs), output), shape_(shape) {
@@ -17,12 +79,20 @@ class MatMul final : public Node {
     if (m < 1 || k < 1 || n < 1 || in(0).size != m * k || in(1).size != k * n || output->size != m * n) {
       throw ConfigError("the sizes of a matrix product do not fit together");
     }
+    // Where each draw has its own right matrix, the left one is tall and both are narrow.
+    if (in(1).per_draw && m >= 8 && !one_matrix_for_many_vectors()) narrow_ = narrow_kernels(k, n);
   }
 
   void forward(Index n_draws, Team& team) override {
     const auto [m, k, n] = shape_;
     const Slot &a = in(0), &b = in(1);
     const Index rows = output_->rows(n_draws);
+    if (narrow_.product != nullptr) {
+      for_pieces(team, 0, rows, m, grain(k * n), [&](Index s, Index begin, Index end) {
+        narrow_.product(end - begin, a.at(s) + begin * k, b.at(s), output_->at(s) + begin * n);
+      });
+      return;
+    }
     std::fill_n(output_->value, rows * output_->size, 0.0);
     if (one_matrix_for_many_vectors()) {  // all draws of the vector at once: (S, k) by (m, k)^T
       team.for_range(m, grain(k * rows), [&](Index begin, Index end) {
@@ -56,7 +126,11 @@ class MatMul final : public Node {
     const auto [m, k, n] = shape_;
     const Slot &a = in(0), &b = in(1);
     sweep.for_rows(output_->per_draw, [&](Index first, Index rows) {
-      if (a.per_draw || !output_->per_draw) {
+      if (narrow_.pull_left != nullptr && a.per_draw) {
+        for_pieces(sweep.team, first, rows, m, grain(k * n), [&](Index s, Index begin, Index end) {
+          narrow_.pull_left(end - begin, output_->adjoint_at(s) + begin * n, b.at(s), a.adjoint_at(s) + begin * k);
+        });
+      } else if (a.per_draw || !output_->per_draw) {
         sweep.team.for_range(rows * m, b.per_draw ? m : grain(k * n), [&](Index begin, Index end) {
           const Index from = first * m + begin;
           kernels().matmul_nt(end - begin, k, n, output_->adjoint + from * n, n, b.at(from / m), n,
@@ -91,6 +165,10 @@ class MatMul final : public Node {
       } else if (b.per_draw) {
         sweep.team.for_range(rows, grain(m * k * n), [&](Index begin, Index end) {
           for (Index s = first + begin; s < first + end; ++s) {
+            if (narrow_.pull_right != nullptr) {
+              narrow_.pull_right(m, a.at(s), output_->adjoint_at(s), b.adjoint_at(s));
+              continue;
+            }
             kernels().matmul_tn(k, n, m, a.at(s), k, output_->adjoint_at(s), n, b.adjoint_at(s), n);
           }
         });
@@ -104,6 +182,7 @@ class MatMul final : public Node {
   }
 
   ProductShape shape_;
+  NarrowKernels narrow_;
 };
 
 }  // namespace klqp
