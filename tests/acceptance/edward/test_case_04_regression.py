@@ -22,7 +22,7 @@ def test_mean_field(explicit):
     inference = klqp.KLqp({w: normal_q(10)} if explicit else [w], data={y: Y})
     inference.run(n_iter=20_000, n_samples=10, seed=1, progress=False)
     z = inference.posterior[w]
-    assert_close((z.mean(), z.stddev()), EXACT.mean_field, tolerance=0.02)
+    assert_close((z.mean(), z.stddev()), EXACT.mean_field, tolerance=0.03, sd_tolerance=0.02)
     assert_elbo(inference, EXACT.mean_field.elbo, slack=5e-3)
 
 
