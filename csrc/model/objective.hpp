@@ -137,7 +137,7 @@ class ModelObjective final : public Objective {
   std::vector<double> bound_weights_, log_ratio_;  // (S), with a bound
   std::vector<double> log_p_, log_q_, f_, score_weights_, cotangents_;
   std::vector<double> scratch_;  // (S, D) of the largest family with an adaptive entropy
-  std::vector<double> scores_;  // (S, P), optimal baseline only
+  std::vector<double> scores_;   // (S, P), optimal baseline only
   LeaveOneOut others_;
 };
 

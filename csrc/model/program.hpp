@@ -79,7 +79,7 @@ class Program {
   std::deque<Slot> slots_;
   std::deque<std::vector<double>> values_, adjoints_;  // of slots_, where they are the program's own
   std::vector<std::unique_ptr<Node>> nodes_;
-  std::vector<Node*> moving_;  // nodes that a step evaluates
+  std::vector<Node*> moving_;                                    // nodes that a step evaluates
   std::unordered_map<const Slot*, std::vector<Node*>> readers_;  // of data, by what has been set so far
   std::vector<double> before_;                                   // what set_data() replaces
   std::vector<Leaf> parameters_, noises_;

@@ -59,9 +59,7 @@ class Binary final : public Node {
 
   bool is_own(const Slot& x) const noexcept { return x.size == output_->size && x.per_draw == output_->per_draw; }
   // Whether an operand is, over all draws, an array of the output's layout or one number.
-  bool is_flat(const Slot& x) const noexcept {
-    return is_own(x) || (x.size == 1 && !x.per_draw);
-  }
+  bool is_flat(const Slot& x) const noexcept { return is_own(x) || (x.size == 1 && !x.per_draw); }
   // Whether an operand is one number for a run of elements.
   bool is_one(const Slot& x) const noexcept {
     return x.size < output_->size || (flat_ && x.size == 1 && x.per_draw != output_->per_draw);

@@ -336,7 +336,8 @@ class Density final : public Node {
   }
 
   void fill_rows(Place place, double* cot) const noexcept {
-    for (Index r = 0; r < place.rows; ++r) std::fill_n(cot + r * place.m, place.m, *output_->adjoint_at(place.first + r));
+    for (Index r = 0; r < place.rows; ++r)
+      std::fill_n(cot + r * place.m, place.m, *output_->adjoint_at(place.first + r));
   }
 
   // The output's cotangents, each element's times its factor.
@@ -353,14 +354,14 @@ class Density final : public Node {
   Index n_;
   Options options_;
   std::size_t n_args_;
-  Index rows_together_ = 1;           // that fit a tile
-  bool fixed_base_ = false;           // the base depends on data alone
-  std::vector<double> base_;          // then, its sum or elements, scaled
-  bool keeps_ = false;                // derivatives of the forward pass
+  Index rows_together_ = 1;   // that fit a tile
+  bool fixed_base_ = false;   // the base depends on data alone
+  std::vector<double> base_;  // then, its sum or elements, scaled
+  bool keeps_ = false;        // derivatives of the forward pass
   Index n_rows_ = 0;
   std::array<std::vector<double>, kMostArgs> kept_;  // (rows, n) by argument, where active
-  std::vector<double> partial_;       // (rows, tiles)
-  std::vector<double> scalar_parts_;  // (groups, arguments)
+  std::vector<double> partial_;                      // (rows, tiles)
+  std::vector<double> scalar_parts_;                 // (groups, arguments)
 };
 
 }  // namespace klqp

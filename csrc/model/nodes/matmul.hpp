@@ -9,7 +9,8 @@ struct ProductShape {
   Index m, k, n;
 };
 
-// Products of narrow matrices, K and N known: A (m, K) by B (K, N). The register-blocked kernels are made for wide ones.
+// Products of narrow matrices, K and N known: A (m, K) by B (K, N). The register-blocked kernels are made for wide
+// ones.
 template <int K, int N>
 struct Narrow {
   static void product(Index m, const double* a, const double* b, double* c) noexcept {
