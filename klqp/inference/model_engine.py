@@ -80,8 +80,9 @@ class ModelEngine:
         ValueError
             If the model does not have one of them, or an index is out of bounds.
         """
+        known = self.compiled.placeholders if feeds else ()
         for p in feeds:
-            if p not in self.compiled.placeholders:
+            if p not in known:
                 raise ValueError(f"feed_dict: {p!r} is not a placeholder of this model")
         done: list[Placeholder] = []
         try:

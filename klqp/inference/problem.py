@@ -92,6 +92,15 @@ class Problem:
         qs = (factor.q for factor in self.factors if isinstance(factor.q, RandomVariable))
         return frozenset((*self.latents, *qs, *self.conditional))
 
+    @cached_property
+    def indices(self) -> list[tuple[Placeholder, int]]:
+        """The placeholders that index arrays, with the number of rows they choose from."""
+        return [
+            (e.inputs[1], e.inputs[0].shape[0])
+            for e in [*self.model, *self.approximation]
+            if isinstance(e, Node) and e.op == "gather" and isinstance(e.inputs[1], Placeholder)
+        ]
+
     def parameters(self) -> list[Parameter]:
         """Return all parameters of q, the model and the penalties that are not frozen, in a fixed order."""
         places = [*self.approximation, *self.model, *ancestors(self.penalties, lambda e: e.inputs)]
@@ -285,11 +294,16 @@ def checked_value(variable: RandomVariable, value: Any) -> Float64 | Placeholder
     array = as_data(value, what)
     if array.shape != variable.shape:
         raise ValueError(f"{what} must have shape {variable.shape}, but it has shape {array.shape}")
+    _check_inside(variable, array)
+    return array
+
+
+def _check_inside(variable: RandomVariable, array: Float64) -> None:
+    what = f"the data of {variable.name!r}"
     # Zeros are data of many distributions on the positive numbers; where they are not, the run says so.
     space = NONNEGATIVE if variable.space is POSITIVE else variable.space
     if not space.contains(array):
         raise ValueError(f"{what} must be {_expected(variable)}, but it holds {_outlier(space, array)}")
-    return array
 
 
 def _expected(variable: RandomVariable) -> str:
@@ -370,14 +384,14 @@ def check_feeds(problem: Problem, feeds: Mapping[Placeholder, Float64]) -> None:
     """
     for variable, value in problem.observed.items():
         if isinstance(value, Placeholder) and value in feeds:
-            checked_value(variable, feeds[value])
-    for e in [*problem.model, *problem.approximation]:
-        if isinstance(e, Node) and e.op == "gather" and isinstance(e.inputs[1], Placeholder) and e.inputs[1] in feeds:
-            index, rows = feeds[e.inputs[1]], e.inputs[0].shape[0]
+            _check_inside(variable, feeds[value])
+    for placeholder, rows in problem.indices:
+        if placeholder in feeds:
+            index = feeds[placeholder]
             bad = index[(index < 0) | (index >= rows)]
             if bad.size:
                 raise ValueError(
-                    f"the data of placeholder {e.inputs[1].name!r} must be indices in [0, {rows}), not {bad[0]:g}"
+                    f"the data of placeholder {placeholder.name!r} must be indices in [0, {rows}), not {bad[0]:g}"
                 )
 
 

@@ -58,6 +58,8 @@ class Support:
         array = np.asarray(x, np.float64)
         if not np.isfinite(array).all():
             return False
+        if not self.lower and not self.upper:
+            return self.check is None or bool(np.all(self.check(array)))
         flat = array
         if (n := max(len(self.lower), len(self.upper))) > 1:  # bounds of the elements, after axes of draws
             flat = array.reshape(-1, n)
