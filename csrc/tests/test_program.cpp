@@ -188,11 +188,12 @@ struct Conjugate {
     }
     Slot* const log_q = density(program, "normal", {z, loc, scale}, dim, true);
     model->terms.push_back({"z", klqp::TermKind::log_q, log_q, 0, {true}});
+    model->terms.push_back({"z", klqp::TermKind::score, log_q, 0, {true}});
     Slot* const logs = add(program, "log", {scale}, dim);
     Slot* const total = add(program, "sum", {logs}, 1, {{"outer", {1}}, {"n", {dim}}, {"inner", {1}}});
     model->terms.push_back({"z", klqp::TermKind::entropy, total, 0, {true}});
     model->factors.push_back({"z", entropy, z, nullptr, 0, false});
-    return std::make_unique<klqp::ModelObjective>(model, klqp::ModelOptions{score, baseline, true}, noise, 2 * dim);
+    return std::make_unique<klqp::ModelObjective>(model, klqp::ModelOptions{score, baseline, true, {}}, noise, 2 * dim);
   }
 
   klqp::Noise noise() const {

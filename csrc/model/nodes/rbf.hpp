@@ -47,7 +47,7 @@ class Rbf final : public Node {
     const auto [n, m, d, cross, jitter] = shape_;
     const Index rows = output_->rows(n_draws);
     for (Index s = 0; s < rows; ++s) {
-      const double *const l = lengthscale().at(s), v = *variance().at(s);
+      const double* const l = lengthscale().at(s);
       double* const precision = precision_.data() + s * d;
       for (Index c = 0; c < d; ++c) {
         const double scale = l[lengthscale().size == 1 ? 0 : c];
