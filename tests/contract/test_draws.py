@@ -173,7 +173,7 @@ def test_fit_beyond_the_sequence(monkeypatch):
         return directions(dim, n_bits)
 
     monkeypatch.setattr("klqp._sobol.max_dim", lambda: 3)
-    monkeypatch.setattr("klqp.inference.engine.directions", limited)
+    monkeypatch.setattr("klqp._sobol.directions", limited)
     inference = klqp.fit(lambda z: (-0.5 * ((z - 1) ** 2).sum(1), 1 - z), 6, n_samples=8, draws="sobol", seed=1)
     assert set(asked) == {3}
     np.testing.assert_allclose(inference.posterior["z"].mean(), 1, atol=1e-3)
