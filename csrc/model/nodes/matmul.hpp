@@ -85,7 +85,7 @@ class MatMul final : public Node {
   }
 
   void forward(Index n_draws, Team& team) override {
-    const auto [m, k, n] = shape_;
+    [[maybe_unused]] const Index m = shape_.m, k = shape_.k, n = shape_.n;
     const Slot &a = in(0), &b = in(1);
     const Index rows = output_->rows(n_draws);
     if (narrow_.product != nullptr) {
@@ -124,7 +124,7 @@ class MatMul final : public Node {
 
   // A-bar (m, k) += C-bar (m, n) B (k, n)^T
   void pull_left(const Sweep& sweep) const {
-    const auto [m, k, n] = shape_;
+    [[maybe_unused]] const Index m = shape_.m, k = shape_.k, n = shape_.n;
     const Slot &a = in(0), &b = in(1);
     sweep.for_rows(output_->per_draw, [&](Index first, Index rows) {
       if (narrow_.pull_left != nullptr && a.per_draw) {
@@ -155,7 +155,7 @@ class MatMul final : public Node {
 
   // B-bar (k, n) += A (m, k)^T C-bar (m, n)
   void pull_right(const Sweep& sweep) const {
-    const auto [m, k, n] = shape_;
+    [[maybe_unused]] const Index m = shape_.m, k = shape_.k, n = shape_.n;
     const Slot &a = in(0), &b = in(1);
     sweep.for_rows(output_->per_draw, [&](Index first, Index rows) {
       if (one_matrix_for_many_vectors()) {  // (S, m) by (m, k)

@@ -44,7 +44,9 @@ class Rbf final : public Node {
   }
 
   void forward(Index n_draws, Team& team) override {
-    const auto [n, m, d, cross, jitter] = shape_;
+    [[maybe_unused]] const Index n = shape_.n, m = shape_.m, d = shape_.d;
+    [[maybe_unused]] const bool cross = shape_.cross;
+    [[maybe_unused]] const double jitter = shape_.jitter;
     const Index rows = output_->rows(n_draws);
     for (Index s = 0; s < rows; ++s) {
       const double* const l = lengthscale().at(s);
@@ -124,7 +126,9 @@ class Rbf final : public Node {
   }
 
   void pull(Index s, Index i, double* g, double* part) const noexcept {
-    const auto [n, m, d, cross, jitter] = shape_;
+    [[maybe_unused]] const Index n = shape_.n, m = shape_.m, d = shape_.d;
+    [[maybe_unused]] const bool cross = shape_.cross;
+    [[maybe_unused]] const double jitter = shape_.jitter;
     const double *const k = output_->at(s) + i * m, *const cot = output_->adjoint_at(s) + i * m;
     const double* const precision = precision_.data() + s * d;
     for (Index j = 0; j < m; ++j) g[j] = cot[j] * k[j];
