@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -10,8 +11,12 @@ import numpy.typing as npt
 from klqp import _core
 
 
-def make_noise(kind: str, n_draws: int, dim: int, key: int, n_groups: int) -> _core.Noise:
+def make_noise(
+    kind: str, n_draws: int, dim: int, key: int, n_groups: int, uniforms: Sequence[tuple[int, int]] = ()
+) -> _core.Noise:
     """Return the base draws of a run; `n_groups` independent scrambles of Sobol draws.
+
+    Columns in the ranges `uniforms` are uniforms on (0, 1), the others standard normals.
 
     Raises
     ------
@@ -19,11 +24,11 @@ def make_noise(kind: str, n_draws: int, dim: int, key: int, n_groups: int) -> _c
         If Sobol draws are asked for in a number that is not a power of two.
     """
     if kind != "sobol":
-        return _core.Noise(kind, n_draws, dim, key)
+        return _core.Noise(kind, n_draws, dim, key, uniforms=uniforms)
     if n_draws % n_groups or not (n_draws // n_groups).bit_count() == 1:
         raise ValueError(f"Sobol draws need n_samples to be a power of two, not {n_draws}")
     table = directions(min(dim, max_dim()), int(math.log2(n_draws // n_groups)))
-    return _core.Noise(kind, n_draws, dim, key, n_groups, table)
+    return _core.Noise(kind, n_draws, dim, key, n_groups, table, uniforms)
 
 
 def max_dim() -> int:

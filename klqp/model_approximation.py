@@ -90,7 +90,7 @@ class ModelApproximation(Approximation):
         core = self._compiled.core
         out: list[list[Float64]] = [[] for _ in slots]
         for rows, m in pieces(n, max(1, core.noise_dim)):
-            noise = _core.normals(key, stream, rows.start, m, max(1, core.noise_dim))
+            noise = core.draw_noise(key, stream, rows.start, m)
             for kept, values in zip(out, core.evaluate(m, self._params, noise, [], slots), strict=True):
                 kept.append(np.broadcast_to(values, (m, values.shape[1])))
         return [np.concatenate(kept) for kept in out]

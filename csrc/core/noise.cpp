@@ -41,20 +41,37 @@ struct Scramble {
   }
 };
 
+// Calls body(uniform, begin, end) for the runs of columns of one kind in [begin, end).
+template <class Body>
+void for_kinds(const Ranges& uniforms, Index begin, Index end, const Body& body) {
+  Index at = begin;
+  for (const IndexRange& range : uniforms) {
+    const Index from = std::max(at, range.begin), to = std::min(end, range.end);
+    if (from >= to) continue;
+    if (from > at) body(false, at, from);
+    body(true, from, to);
+    at = to;
+  }
+  if (end > at) body(false, at, end);
+}
+
 }  // namespace
 
-void fill_normals(std::uint64_t seed, Stream stream, std::uint32_t step, std::uint32_t first_draw, Matrix eps,
-                  Team& team) noexcept {
+void fill_noise(NoiseKey first, const Ranges& uniforms, Matrix eps, Team& team) noexcept {
   const Index pieces = (eps.cols + kGrain - 1) / kGrain;
   const Index rows_per_chunk = std::max<Index>(1, kGrain / std::max<Index>(1, eps.cols));
   const Index row_chunks = (eps.rows + rows_per_chunk - 1) / rows_per_chunk;
   team.for_chunks(row_chunks * pieces, [&](Index chunk) {
     const Index begin = (chunk % pieces) * kGrain;
-    const Index n = std::min(kGrain, eps.cols - begin);
-    const Index first = (chunk / pieces) * rows_per_chunk;
-    for (Index row = first; row < std::min(eps.rows, first + rows_per_chunk); ++row) {
-      const NoiseKey key{seed, static_cast<std::uint32_t>(stream), step, first_draw + static_cast<std::uint32_t>(row)};
-      kernels().normals(key, begin / 2, n, eps.row(row) + begin);
+    const Index end = std::min(begin + kGrain, eps.cols);
+    const Index first_row = (chunk / pieces) * rows_per_chunk;
+    for (Index row = first_row; row < std::min(eps.rows, first_row + rows_per_chunk); ++row) {
+      NoiseKey key = first;
+      key.draw += static_cast<std::uint32_t>(row);
+      for_kinds(uniforms, begin, end, [&](bool uniform, Index from, Index to) {
+        const auto fill = uniform ? kernels().uniforms : kernels().normals;
+        fill(key, from / 2, to - from, eps.row(row) + from);
+      });
     }
   });
 }
@@ -68,6 +85,11 @@ DrawKind parse_draw_kind(const std::string& name) {
 
 Noise::Noise(NoiseConfig config) : config_(std::move(config)), n_groups_(config_.n_draws) {
   const Index n = config_.n_draws;
+  for (const IndexRange& range : config_.uniforms) {
+    if (range.begin % 2 != 0 || range.end % 2 != 0) {
+      throw ConfigError("ranges of uniform columns of the noise must begin and end at even ones");
+    }
+  }
   if (n < 1) throw ConfigError("n_samples must be at least 1, not " + std::to_string(n));
   if (config_.kind == DrawKind::antithetic) {
     if (n % 2 != 0) {
@@ -100,24 +122,37 @@ Index Noise::group(Index draw) const noexcept {
 }
 
 void Noise::fill(std::uint32_t step, Matrix eps, Team& team) const noexcept {
+  const NoiseKey key = noise_key(config_.seed, Stream::optimisation, step);
   if (config_.kind == DrawKind::antithetic) {
     const Index half = eps.rows / 2;
-    fill_normals(config_.seed, Stream::optimisation, step, 0, {eps.data, half, eps.cols}, team);
+    fill_noise(key, config_.uniforms, {eps.data, half, eps.cols}, team);
     team.for_range(half * eps.cols, kGrain, [&](Index begin, Index end) {
       kernels().scale(end - begin, -1.0, eps.data + begin, eps.row(half) + begin);
     });
+    for (const IndexRange& range : config_.uniforms) {
+      for (Index row = half; row < eps.rows; ++row) {
+        for (Index i = range.begin; i < std::min(range.end, eps.cols); ++i) eps.row(row)[i] += 1.0;
+      }
+    }
     return;
   }
   if (config_.kind == DrawKind::sobol) {
     const Index sobol_dim = std::min(config_.sobol_dim, eps.cols);
-    if (sobol_dim < eps.cols) fill_normals(config_.seed, Stream::optimisation, step, 0, eps, team);
+    if (sobol_dim < eps.cols) fill_noise(key, config_.uniforms, eps, team);
     team.for_range(sobol_dim * n_groups_, 16, [&](Index begin, Index end) {
       for (Index i = begin; i < end; ++i) fill_sobol(step, i / sobol_dim, i % sobol_dim, eps);
     });
-    team.for_range(eps.rows, 1, [&](Index row, Index) { kernels().norm_ppf(sobol_dim, eps.row(row), eps.row(row)); });
+    team.for_range(eps.rows, 1, [&](Index row, Index) { invert(eps.row(row), sobol_dim); });
     return;
   }
-  fill_normals(config_.seed, Stream::optimisation, step, 0, eps, team);
+  fill_noise(key, config_.uniforms, eps, team);
+}
+
+// Uniforms to normals in the first columns of a row, where normals are wanted.
+void Noise::invert(double* row, Index dim) const noexcept {
+  for_kinds(config_.uniforms, 0, dim, [&](bool uniform, Index begin, Index end) {
+    if (!uniform) kernels().norm_ppf(end - begin, row + begin, row + begin);
+  });
 }
 
 // Uniforms of one group and coordinate, in Gray-code order.

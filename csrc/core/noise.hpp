@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/parallel.hpp"
+#include "core/ranges.hpp"
 #include "core/view.hpp"
 
 namespace klqp {
@@ -13,9 +14,13 @@ namespace klqp {
 // Streams of the counter (docs/counters.md).
 enum class Stream : std::uint32_t { optimisation = 0, posterior = 1, elbo = 2, scramble = 3, start = 4 };
 
-// Fills eps (n, dim) with independent standard normals for draws first_draw, first_draw + 1, ...
-void fill_normals(std::uint64_t seed, Stream stream, std::uint32_t step, std::uint32_t first_draw, Matrix eps,
-                  Team& team) noexcept;
+inline NoiseKey noise_key(std::uint64_t seed, Stream stream, std::uint32_t step = 0, std::uint32_t first_draw = 0) {
+  return {seed, static_cast<std::uint32_t>(stream), step, first_draw};
+}
+
+// Fills eps (n, dim) for draws first.draw, first.draw + 1, ...: uniforms on (0, 1) in the columns of `uniforms`, whose
+// ranges begin and end at even columns (a block of noise is two), and standard normals in the others, all independent.
+void fill_noise(NoiseKey first, const Ranges& uniforms, Matrix eps, Team& team) noexcept;
 
 enum class DrawKind { monte_carlo, antithetic, sobol };
 DrawKind parse_draw_kind(const std::string& name);
@@ -30,6 +35,7 @@ struct NoiseConfig {
   // size; coordinates from sobol_dim on are plain Monte Carlo.
   std::vector<std::uint32_t> directions;
   Index sobol_dim = 0;
+  Ranges uniforms;  // columns that are uniforms, see fill_noise()
 };
 
 class Noise {
@@ -44,6 +50,7 @@ class Noise {
   void fill(std::uint32_t step, Matrix eps, Team& team) const noexcept;
 
  private:
+  void invert(double* row, Index dim) const noexcept;
   void fill_sobol(std::uint32_t step, Index group, Index coordinate, Matrix eps) const noexcept;
 
   NoiseConfig config_;

@@ -30,7 +30,12 @@ Slot* Program::add_parameter(Index offset, Index size, bool frozen) {
   return slot;
 }
 
-Slot* Program::add_noise(Index offset, Index size) {
+Slot* Program::add_noise(Index offset, Index size, bool uniform) {
+  if (uniform) {
+    if (offset % 2 != 0) throw ConfigError("uniform columns of the noise must begin at even ones");
+    uniforms_.push_back({offset, offset + size + size % 2});
+    merge_ranges(uniforms_);
+  }
   Slot* const slot = add_slot(size, true, false, false);
   noises_.push_back({slot, offset});
   noise_dim_ = std::max(noise_dim_, offset + size);
@@ -47,6 +52,12 @@ Slot* Program::add_output(Index size, const std::vector<Slot*>& inputs) {
     fixed &= x->fixed;
   }
   return add_slot(size, per_draw, active, fixed);
+}
+
+Slot* Program::add_draw(Index size, const std::vector<Slot*>& inputs) {
+  Slot* const slot = add_output(size, inputs);
+  slot->active = false;
+  return slot;
 }
 
 void Program::allocate(Index n_draws) {

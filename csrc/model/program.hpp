@@ -27,12 +27,14 @@ class Program {
   Slot* add_data(ConstSpan values, bool feedable = false);
   // The slice [offset, offset + size) of the parameters; a frozen one gets no cotangent.
   Slot* add_parameter(Index offset, Index size, bool frozen = false);
-  // Columns [offset, offset + size) of the noise.
-  Slot* add_noise(Index offset, Index size);
+  // Columns [offset, offset + size) of the noise: standard normals, or uniforms on (0, 1), which begin at an even one.
+  Slot* add_noise(Index offset, Index size, bool uniform = false);
   // Values for each draw that the caller writes, see input().
   Slot* add_input(Index size);
   // The output of a node that reads `inputs`.
   Slot* add_output(Index size, const std::vector<Slot*>& inputs);
+  // The same for a draw that has no derivative in the inputs.
+  Slot* add_draw(Index size, const std::vector<Slot*>& inputs);
   void add_node(std::unique_ptr<Node> node) { nodes_.push_back(std::move(node)); }
 
   // Makes room for S draws and evaluates what depends on data alone. Call it after building, and again for another S.
@@ -61,6 +63,7 @@ class Program {
   Index n_draws() const noexcept { return n_draws_; }
   Index n_params() const noexcept { return n_params_; }
   Index noise_dim() const noexcept { return noise_dim_; }
+  const Ranges& uniforms() const noexcept { return uniforms_; }  // among the noise's columns
   bool native() const noexcept;
   Index work_per_step() const noexcept;
 
@@ -86,7 +89,7 @@ class Program {
   // The parameters that nothing but gathers, perhaps after elementwise functions, reads.
   std::vector<std::pair<Leaf, std::vector<const Gather*>>> gathered_;
   std::vector<const Slot*> feedable_;
-  Ranges touched_;
+  Ranges touched_, uniforms_;
   bool touched_is_old_ = true;
   Index n_draws_ = 0, n_params_ = 0, noise_dim_ = 0;
   bool noise_lent_ = false;  // one array is all of the noise: it points there

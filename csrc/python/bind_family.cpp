@@ -34,7 +34,8 @@ class Member {
   Array noise(std::uint64_t seed, std::uint32_t stream, std::uint32_t first_draw, Index n) const {
     Array eps = klqp::new_matrix(n, noise_dim());
     klqp::Team serial(1);
-    klqp::fill_normals(seed, static_cast<klqp::Stream>(stream), 0, first_draw, klqp::matrix_of(eps), serial);
+    klqp::fill_noise(klqp::noise_key(seed, static_cast<klqp::Stream>(stream), 0, first_draw), {}, klqp::matrix_of(eps),
+                     serial);
     return eps;
   }
 

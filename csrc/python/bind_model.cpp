@@ -37,7 +37,10 @@ class ModelBuilder {
     return keep(program().add_data({values.data(), static_cast<std::size_t>(values.size())}, feedable));
   }
   Id parameter(Index offset, Index size, bool frozen) { return keep(program().add_parameter(offset, size, frozen)); }
-  Id noise(Index offset, Index size) { return keep(program().add_noise(offset, size)); }
+  Id noise(Index offset, Index size, const std::string& kind) {
+    if (kind != "normal" && kind != "uniform") throw klqp::ConfigError("noise is 'normal' or 'uniform'");
+    return keep(program().add_noise(offset, size, kind == "uniform"));
+  }
   Id input(Index size) {
     inputs_.push_back(keep(program().add_input(size)));
     return inputs_.back();
@@ -145,9 +148,23 @@ class ModelBuilder {
 
   Index n_params() const { return model_->program.n_params(); }
   Index noise_dim() const { return model_->program.noise_dim(); }
+  std::vector<std::pair<Index, Index>> uniforms() const {
+    std::vector<std::pair<Index, Index>> out;
+    for (const klqp::IndexRange& range : model_->program.uniforms()) out.emplace_back(range.begin, range.end);
+    return out;
+  }
   bool native() const { return model_->program.native(); }
   py::tuple flags(Id id) const { return py::make_tuple(slot(id)->per_draw, slot(id)->active, slot(id)->fixed); }
   const std::shared_ptr<klqp::Model>& model() const { return model_; }
+
+  // Noise (n, E) of draws first_draw, ... of a stream.
+  Array draw_noise(std::uint64_t seed, std::uint32_t stream, std::uint32_t first_draw, Index n) {
+    Array eps = klqp::new_matrix(n, std::max<Index>(1, noise_dim()));
+    klqp::Team serial(1);
+    klqp::fill_noise(klqp::noise_key(seed, static_cast<klqp::Stream>(stream), 0, first_draw), program().uniforms(),
+                     klqp::matrix_of(eps), serial);
+    return eps;
+  }
 
   // Values (rows, size) of some arrays for given parameters (P), noise (S, E) and inputs (S, size), in the order they
   // were added.
@@ -271,7 +288,8 @@ void bind_model(py::module_& module) {
       .def(py::init<>())
       .def("data", &Builder::data, py::arg("values"), py::arg("feedable") = false)
       .def("parameter", &Builder::parameter, py::arg("offset"), py::arg("size"), py::arg("frozen") = false)
-      .def("noise", &Builder::noise, py::arg("offset"), py::arg("size"))
+      .def("noise", &Builder::noise, py::arg("offset"), py::arg("size"), py::arg("kind") = "normal")
+      .def("draw_noise", &Builder::draw_noise, py::arg("seed"), py::arg("stream"), py::arg("first_draw"), py::arg("n"))
       .def("input", &Builder::input, py::arg("size"))
       .def("node", &Builder::node, py::arg("name"), py::arg("inputs"), py::arg("size"),
            py::arg("integers") = std::map<std::string, std::vector<Index>>{},
@@ -299,6 +317,7 @@ void bind_model(py::module_& module) {
       .def("flags", &Builder::flags, py::arg("slot"))
       .def_property_readonly("n_params", &Builder::n_params)
       .def_property_readonly("noise_dim", &Builder::noise_dim)
+      .def_property_readonly("uniforms", &Builder::uniforms)
       .def_property_readonly("native", &Builder::native);
   module.def("model_run", &make_model_run, py::arg("model"), py::arg("score"), py::arg("baseline"),
              py::arg("markov_blankets"), py::arg("noise"), py::arg("optimizer"), py::arg("config"), py::arg("params"),

@@ -37,7 +37,8 @@ klqp::StopRules make_rules(const std::vector<RuleSpec>& specs) {
 }
 
 klqp::Noise make_noise(const std::string& kind, Index n_draws, Index dim, std::uint64_t seed, Index n_groups,
-                       const py::array_t<std::uint32_t, py::array::c_style>& directions) {
+                       const py::array_t<std::uint32_t, py::array::c_style>& directions,
+                       const std::vector<std::pair<Index, Index>>& uniforms) {
   klqp::NoiseConfig config;
   config.kind = klqp::parse_draw_kind(kind);
   config.n_draws = n_draws;
@@ -46,6 +47,7 @@ klqp::Noise make_noise(const std::string& kind, Index n_draws, Index dim, std::u
   config.n_groups = n_groups;
   config.directions.assign(directions.data(), directions.data() + directions.size());
   config.sobol_dim = directions.ndim() == 2 ? directions.shape(1) : 0;
+  for (const auto& range : uniforms) config.uniforms.push_back({range.first, range.second});
   return klqp::Noise(std::move(config));
 }
 
@@ -105,7 +107,8 @@ Array noise_of_step(const klqp::Noise& noise, std::uint32_t step, Index dim) {
 Array normals(std::uint64_t seed, std::uint32_t stream, std::uint32_t first_draw, Index n, Index dim) {
   Array eps = klqp::new_matrix(n, dim);
   klqp::Team serial(1);
-  klqp::fill_normals(seed, static_cast<klqp::Stream>(stream), 0, first_draw, klqp::matrix_of(eps), serial);
+  klqp::fill_noise(klqp::noise_key(seed, static_cast<klqp::Stream>(stream), 0, first_draw), {}, klqp::matrix_of(eps),
+                   serial);
   return eps;
 }
 
@@ -155,7 +158,8 @@ void bind_run(py::module_& module) {
 
   py::class_<klqp::Noise>(module, "Noise")
       .def(py::init(&make_noise), py::arg("kind"), py::arg("n_draws"), py::arg("dim"), py::arg("seed"),
-           py::arg("n_groups") = 1, py::arg("directions") = py::array_t<std::uint32_t>())
+           py::arg("n_groups") = 1, py::arg("directions") = py::array_t<std::uint32_t>(),
+           py::arg("uniforms") = std::vector<std::pair<Index, Index>>{})
       .def_property_readonly("n_groups", &klqp::Noise::n_groups)
       .def("fill", noise_of_step, py::arg("step"), py::arg("dim"));
 

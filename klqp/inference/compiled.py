@@ -206,7 +206,7 @@ class CompiledModel:
     def asks_gradients(self, params: Float64, key: int, n_draws: int) -> bool:
         """Call the user's log densities once, and return whether all of them give gradients."""
         targets = [(t, z) for t, z in self._emitter.targets if isinstance(t, _core.PythonTarget)]
-        noise = _core.normals(key, 0, 0, n_draws, max(1, self.core.noise_dim))
+        noise = self.core.draw_noise(key, 0, 0, n_draws)
         values = self.core.evaluate(n_draws, params, noise, [], [*(z for _, z in targets), *self.log_p])
         primed = [t.prime(z) for (t, _), z in zip(targets, values, strict=False)]
         return all(primed) and all(call.gave_gradients for call in self._emitter.calls)

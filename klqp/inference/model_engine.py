@@ -286,7 +286,8 @@ class ModelEngine:
             average=rule.average,
             n_threads=s.n_threads,
         )
-        noise = make_noise(s.draws, s.n_samples, max(1, self.compiled.core.noise_dim), s.key, self.choice.n_groups)
+        core = self.compiled.core
+        noise = make_noise(s.draws, s.n_samples, max(1, core.noise_dim), s.key, self.choice.n_groups, core.uniforms)
         return _core.model_run(
             self.compiled.core,
             self.plan.score,
@@ -304,5 +305,5 @@ class ModelEngine:
         core = self.compiled.core
         if core.native or self._unfed:
             return
-        noise = _core.normals(self.settings.key, 0, 0, self.settings.n_samples, max(1, core.noise_dim))
+        noise = core.draw_noise(self.settings.key, 0, 0, self.settings.n_samples)
         core.evaluate(self.settings.n_samples, self._start, noise, [], self.compiled.log_p)

@@ -239,3 +239,29 @@ def test_sobol_tables_that_do_not_fit_are_refused():
 def test_fits_refuse_them_too(options, message):
     with pytest.raises(ValueError, match=message):
         klqp.fit(lambda z: (-(z**2).sum(1), -2 * z), 2, seed=1, n_iter=1, **options)
+
+
+# --- columns that are uniforms ---------------------------------------------------------------------------------------
+@pytest.mark.parametrize("kind", ["mc", "antithetic", "sobol"])
+def test_uniform_columns(kind: str) -> None:
+    n, dim, uniforms = 512, 5000, [(2, 6), (2048, 4100), (4998, 5000)]
+    table = directions(dim, 9) if kind == "sobol" else np.zeros(0, np.uint32)
+    plain = _core.Noise(kind, n, dim, 12, 1, table).fill(4, dim)
+    mixed = _core.Noise(kind, n, dim, 12, 1, table, uniforms).fill(4, dim)
+    is_uniform = np.zeros(dim, bool)
+    for begin, end in uniforms:
+        is_uniform[begin:end] = True
+    np.testing.assert_array_equal(mixed[:, ~is_uniform], plain[:, ~is_uniform])
+    u = mixed[:, is_uniform]
+    assert u.min() > 0.0
+    assert u.max() < 1.0
+    assert stats.kstest(u.ravel()[:20_000], "uniform").pvalue > 1e-4
+    if kind == "antithetic":
+        np.testing.assert_allclose(u[: n // 2] + u[n // 2 :], 1.0, rtol=0, atol=1e-15)
+    if kind == "sobol":  # the same points
+        np.testing.assert_allclose(stats.norm.cdf(plain[:, is_uniform]), u, rtol=0, atol=1e-9)
+
+
+def test_uniform_columns_begin_at_even_ones() -> None:
+    with pytest.raises(ValueError, match="even"):
+        _core.Noise("mc", 2, 5, 0, uniforms=[(1, 4)])

@@ -26,7 +26,7 @@ class LowRankNormal final : public Family {
   // B starts as small noise: at B = 0 its gradient vanishes in expectation.
   void start(ConstSpan loc, ConstSpan scale, std::uint64_t seed, Span params) const override {
     Team serial(1);
-    fill_normals(seed, Stream::start, 0, 0, {params.data() + 2 * dim(), rank_, dim()}, serial);
+    fill_noise(noise_key(seed, Stream::start), {}, {params.data() + 2 * dim(), rank_, dim()}, serial);
     for (Index i = 0; i < dim(); ++i) {
       params[i] = loc[i];
       params[dim() + i] = scale_to_rho(config_.scale, scale[i]);
