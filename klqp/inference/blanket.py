@@ -14,8 +14,9 @@ __all__ = ["Blanket", "blanket"]
 
 Ints = npt.NDArray[np.int64]
 
-# A larger table takes more memory and time in every step than the variance that it spares is worth.
-MOST_ENTRIES = 2**24
+# A table with more entries, and more for each event, takes more memory and time in every step than the variance that it
+# spares is worth.
+MOST_ENTRIES, MOST_ENTRIES_PER_EVENT = 2**22, 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +52,7 @@ class Blanket:
         return self.n_blocks == 0
 
 
-def blanket(labels: Labels, first: int, n: int, most_entries: int = MOST_ENTRIES) -> Blanket:
+def blanket(labels: Labels, first: int, n: int, most_entries: int | None = None) -> Blanket:
     """Return the blanket of the factor with the events ``first, ..., first + n - 1`` within a term.
 
     Parameters
@@ -59,12 +60,15 @@ def blanket(labels: Labels, first: int, n: int, most_entries: int = MOST_ENTRIES
     labels : Labels
         What each of the term's elements depends on.
     first, n : int
-    most_entries : int
-        Where `blocks` would be longer, every event is given all elements: that is right too, only noisier.
+    most_entries : int, optional
+        Where `blocks` would be longer, every event is given all elements: that is right too, only noisier. Default:
+        2**22, or 16 for each event if that is more.
     """
-    used, inverse = np.unique(labels.labels.ravel(), return_inverse=True)
+    if most_entries is None:
+        most_entries = max(MOST_ENTRIES, MOST_ENTRIES_PER_EVENT * n)
+    used, inverse = labels.sets.distinct(labels.labels.ravel())
     here = labels.sets.within(used, first, n)
-    distinct, block = np.unique(here, return_inverse=True)
+    distinct, block = labels.sets.distinct(here)
     n_blocks = distinct.size
     if distinct[0] == EMPTY:  # the smallest label
         distinct, block, n_blocks = distinct[1:], block - 1, n_blocks - 1

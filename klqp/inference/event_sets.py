@@ -15,8 +15,9 @@ Shape = tuple[int, ...]
 # The label of the empty set.
 EMPTY: Final = 0
 
-# Beyond so many runs in all, a new set is kept as the one run from its first event to its last: a superset.
-MOST_RUNS = 2**22
+# Beyond so many runs in all, and so many more for each event, a new set is kept as the one run from its first event to
+# its last: a superset.
+MOST_RUNS, MOST_RUNS_PER_EVENT = 2**22, 8
 
 
 class EventSets:
@@ -24,15 +25,18 @@ class EventSets:
 
     A set is held as its runs ``[begin, end)`` of neighbouring numbers, so that rows of an array, prefixes and whole
     variables take two numbers each. The running sums of T events that are no neighbours have sets of T**2 / 2 runs
-    together: with more than `MOST_RUNS` in all, further sets are replaced by supersets of one run.
+    together: where runs become that many (`MOST_RUNS`), further sets are replaced by supersets of one run.
     """
 
     def __init__(self) -> None:
         self._runs = np.empty((64, 2), np.int64)
         self._first = np.zeros(64, np.int64)  # where each set's runs begin; one entry more than there are sets
         self._n = 1
-        self._labels: dict[bytes, int] = {}
+        # Sets that are not single events, by content: the position of their label in the order of coming.
+        self._ranks: dict[bytes, int] = {}
+        self._ranked = np.empty(64, np.int64)
         self._singles = np.empty(0, np.int64)  # the label of {event}, or -1
+        self._n_singles = 0
 
     def __len__(self) -> int:
         return self._n
@@ -46,6 +50,12 @@ class EventSets:
         """Return the labels (n,) of {first}, {first + 1}, ..."""
         begin = np.arange(first, first + n)
         return self._intern(np.ones(n, np.int64), np.stack([begin, begin + 1], 1))
+
+    def distinct(self, labels: Ints) -> tuple[Ints, Ints]:
+        """Return the labels that occur, ascending, and the position of each element's label among them."""
+        occurs = np.zeros(self._n, np.bool_)
+        occurs[labels] = True
+        return np.flatnonzero(occurs), (np.cumsum(occurs) - 1)[labels]
 
     # --- unions ----------------------------------------------------------------------------------------------
     def unite(self, a: Ints, b: Ints) -> Ints:
@@ -119,10 +129,14 @@ class EventSets:
         """Return the runs (r, 2) of all sets of a list of labels, and whose they are: positions (r,) in the list."""
         first = self._first[labels]
         counts = self._first[labels + 1] - first
-        if counts.sum() > MOST_RUNS:
+        if counts.sum() > self._most_runs:
             return self._hulls(labels)
         owner = np.repeat(np.arange(labels.size), counts)
         return owner, self._runs[_ranges(first, counts)]
+
+    @property
+    def _most_runs(self) -> int:
+        return MOST_RUNS + MOST_RUNS_PER_EVENT * self._n_singles
 
     def _hulls(self, labels: Ints) -> tuple[Ints, Ints]:
         owner = np.flatnonzero(labels != EMPTY)
@@ -131,7 +145,7 @@ class EventSets:
 
     def _intern(self, counts: Ints, runs: Ints) -> Ints:
         """Return the labels of sets given by their numbers of runs (n,) and their runs, one set's after another's."""
-        if self._first[self._n] + len(runs) > MOST_RUNS:
+        if self._first[self._n] - self._n_singles + len(runs) > self._most_runs:
             counts, runs = _hulls(counts, runs)
         first = np.cumsum(counts) - counts
         out = np.full(counts.size, EMPTY, np.int64)
@@ -150,21 +164,20 @@ class EventSets:
         wanted = np.zeros(self._singles.size, np.bool_)
         wanted[events] = True
         new = np.flatnonzero(wanted & (self._singles < 0))
+        self._n_singles += new.size
         self._singles[new] = self._append(np.ones(new.size, np.int64), np.stack([new, new + 1], 1))
         return self._singles[events]
 
     def _intern_others(self, first: Ints, counts: Ints, runs: Ints) -> Ints:
-        runs = np.ascontiguousarray(runs)
-        content, width = runs.tobytes(), 2 * runs.itemsize
-        new: list[int] = []
-        out = np.empty(first.size, np.int64)
-        for i, (begin, n) in enumerate(zip((width * first).tolist(), (width * counts).tolist(), strict=True)):
-            label = self._labels.setdefault(content[begin : begin + n], self._n + len(new))
-            if label == self._n + len(new):
-                new.append(i)
-            out[i] = label
-        self._append(counts[new], runs[_ranges(first[new], counts[new])])
-        return out
+        content, width = np.ascontiguousarray(runs).tobytes(), 2 * runs.itemsize
+        ranks, n_known = self._ranks, len(self._ranks)
+        bounds = zip((width * first).tolist(), (width * (first + counts)).tolist(), strict=True)
+        rank = np.array([ranks.setdefault(content[i:j], len(ranks)) for i, j in bounds], np.int64)
+        highest = np.maximum.accumulate(np.maximum(rank, n_known - 1))
+        new = np.flatnonzero(np.diff(highest, prepend=n_known - 1))  # ranks are given in the order of coming
+        self._ranked = _with_room(self._ranked, len(ranks))
+        self._ranked[n_known : len(ranks)] = self._append(counts[new], runs[_ranges(first[new], counts[new])])
+        return self._ranked[rank]
 
     def _append(self, counts: Ints, runs: Ints) -> Ints:
         """Add sets that are not there yet; return their labels."""

@@ -90,6 +90,7 @@ def test_labels_that_strides_show_to_be_one():
 @pytest.mark.parametrize("most", [10, 40])
 def test_too_many_runs_make_supersets_of_one_run(monkeypatch, most):
     monkeypatch.setattr(event_sets, "MOST_RUNS", most)
+    monkeypatch.setattr(event_sets, "MOST_RUNS_PER_EVENT", 0)
     sets = EventSets()
     prefixes = sets.unite_prefixes(sets.singles(0, 20)[None, ::2])[0]
     for i, events in enumerate(content(sets, prefixes)):
@@ -104,3 +105,10 @@ def test_unions_take_runs_not_members():
     assert sets[prefixes[-1]].size == n
     _, runs = sets.runs(prefixes)
     assert len(runs) == n
+
+
+def test_many_events_leave_room_for_their_unions(monkeypatch):
+    monkeypatch.setattr(event_sets, "MOST_RUNS", 4)
+    sets = EventSets()
+    labels = sets.singles(0, 100)
+    assert content(sets, sets.unite(labels[:50], labels[50:])) == [{i, 50 + i} for i in range(50)]
