@@ -180,7 +180,8 @@ class Model:
     def draw(self, inputs: Sequence[int], size: int) -> int: ...
     def family(
         self, spec: FamilySpec, params: int, noise: int, factor: float = 1.0
-    ) -> tuple[int, int, int, int]: ...  # draw, log density and entropy times factor, log density
+    ) -> tuple[int, int, int]: ...  # draw, log density and entropy times factor
+    def family_score(self, draw: int, params: int) -> int: ...
     def transform(
         self,
         name: str,
@@ -193,7 +194,17 @@ class Model:
     ) -> tuple[int, int]: ...  # values, log-Jacobians
     def target(self, target: Target, gradients: bool, z: int) -> int: ...
     def python(self, operation: Any, inputs: Sequence[int], size: int) -> int: ...
-    def term(self, kind: str, name: str, slot: int, factor: int = -1, depends: Sequence[bool] = ...) -> None: ...
+    def term(self, kind: str, name: str, slot: int, factor: int = -1) -> int: ...
+    def score(self, factor: int, log_q: int) -> None: ...
+    def scored_term(
+        self,
+        factor: int,
+        term: int,
+        elements: int,
+        block_of: Sequence[int] | npt.NDArray[np.int64],
+        begin: Sequence[int] | npt.NDArray[np.int64],
+        blocks: Sequence[int] | npt.NDArray[np.int64],
+    ) -> None: ...
     def factor(self, name: str, entropy: str, draw: int, params_begin: int = 0, by_formula: bool = False) -> None: ...
     def set_data(self, slot: int, values: npt.ArrayLike) -> None: ...
     def evaluate(
@@ -221,9 +232,7 @@ class Model:
 
 def model_run(
     model: Model,
-    score: bool,
     baseline: str,
-    markov_blankets: bool,
     noise: Noise,
     optimizer: OptimizerSpec,
     config: RunConfig,

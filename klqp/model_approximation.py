@@ -17,15 +17,16 @@ from klqp.approximation import (
     normal_quantile,
     pieces,
 )
-from klqp.inference.compiled import CompiledModel, Plan, is_structured, n_unconstrained
+from klqp.inference.compiled import CompiledModel, is_structured, n_unconstrained
 from klqp.inference.latents import Factor
+from klqp.inference.plan import Plan
 from klqp.inference.problem import Problem, shares_space
 from klqp.model.distributions.normal import Normal
 from klqp.model.distributions.positive import LogNormal
 from klqp.model.emitter import Emitter, ancestors
 from klqp.model.expression import Expression
 from klqp.model.parameter import Parameter, Placeholder
-from klqp.model.random_variable import RandomVariable
+from klqp.model.random_variable import Distribution, RandomVariable
 
 __all__ = ["ModelApproximation"]
 
@@ -38,9 +39,9 @@ _MOMENT_KEY = 0x6B6C7170
 class ModelApproximation(Approximation):
     """A q of several factors, at given parameters.
 
-    Moments are exact, or by quadrature to 1e-12, where a variable's q is a ready-made family or a `Normal` that does
-    not depend on other draws, and its transform acts on each element alone; elsewhere from 20,000 draws of a fixed
-    seed.
+    Moments are exact, or by quadrature to 1e-12, where a variable's q is a ready-made family or a distribution that
+    does not depend on other draws, and its transform, if it has one, acts on each element alone; elsewhere from 20,000
+    draws of a fixed seed.
     """
 
     def __init__(self, problem: Problem, plan: Plan, params: Float64, feeds: Mapping[Placeholder, Float64]) -> None:
@@ -49,9 +50,7 @@ class ModelApproximation(Approximation):
         self._compile()
 
     def _compile(self) -> None:
-        # Score-function plans ask no gradients of the user's functions.
-        plan = Plan(dict.fromkeys(self._problem.factors, "closed_form"), score=True, scale=self._plan.scale)
-        self._compiled = CompiledModel(self._problem, plan)
+        self._compiled = CompiledModel(self._problem, Plan.of_draws(self._problem, self._plan.scale))
         self._compiled.feed(self._feeds)
         self._factor = {z: f for f in self._problem.factors for z in f.latents}
         self._cache: dict[Any, Any] = {}
@@ -72,7 +71,7 @@ class ModelApproximation(Approximation):
                 begin = self._compiled.unconstrained[z][1]
                 width = z.size if self._is_own(z) else self.n_unconstrained(z)
                 draws[z.name] = np.broadcast_to(values, (n, values.shape[1]))[:, begin : begin + width].copy()
-                if self._is_own(z):
+                if self._is_own(z) and not z.discrete:
                     draws[z.name] = z.space.transform(z.shape).inverse(draws[z.name])
         return draws
 
@@ -109,6 +108,9 @@ class ModelApproximation(Approximation):
     def _find_moments(self, z: RandomVariable, in_own_space: bool) -> tuple[Float64, Float64]:
         known = self._normal_marginals(z)
         if known is None or (in_own_space and z.space.event_ndim > 0 and not self._is_identity(z)):
+            by_formula = self._formulas(z) if in_own_space else None
+            if by_formula is not None:
+                return by_formula
             draws = self._fixed_draws(in_own_space)[z.name].reshape(N_DRAWS, -1)
             return draws.mean(0), draws.std(0, ddof=1)
         loc, scale = known
@@ -116,6 +118,27 @@ class ModelApproximation(Approximation):
             return loc, scale
         bijector = z.space.transform(z.shape)
         return gauss_hermite(loc, scale, lambda u: bijector.forward(np.ascontiguousarray(u))[0])
+
+    def _formulas(self, z: RandomVariable) -> tuple[Float64, Float64] | None:
+        """Return means and standard deviations by formula, where q has them and is in the variable's space."""
+        factor = self._factor[z]
+        q = factor.q
+        if not isinstance(q, Distribution) or is_structured(factor, self._problem) or not shares_space(q, z):
+            return None
+        rules = [getattr(q, name, None) for name in ("_mean", "_variance")]
+        if None in rules:
+            return None
+        parameters = self._parameter_values(q)
+        with np.errstate(all="ignore"):
+            mean, variance = (np.broadcast_to(rule(**parameters), q.shape).ravel() for rule in rules)  # type: ignore[misc]
+        return mean.copy(), np.sqrt(variance)
+
+    def _parameter_values(self, q: Distribution) -> dict[str, Float64]:
+        """Return the values of parameters that depend on no draws."""
+        slots = [self._compiled.values[p] for p in q.parameters.values()]
+        noise = np.full((1, max(1, self._compiled.core.noise_dim)), 0.5)
+        values = self._compiled.core.evaluate(1, self._params, noise, [], slots)
+        return {k: v.reshape(p.shape) for (k, p), v in zip(q.parameters.items(), values, strict=True)}
 
     def quantile(self, z: RandomVariable, probability: float) -> Float64:
         """Return quantiles of the variable's elements."""
@@ -148,7 +171,7 @@ class ModelApproximation(Approximation):
         return self._cache[in_own_space]  # type: ignore[no-any-return]
 
     def _is_own(self, z: RandomVariable) -> bool:
-        """Return whether q's draws are the variable's values although these have a transform."""
+        """Return whether q's draws are the variable's values although these may have a transform."""
         q = self._factor[z].q
         return isinstance(q, RandomVariable) and not self._is_identity(z) and shares_space(q, z)
 
@@ -177,15 +200,9 @@ class ModelApproximation(Approximation):
         if not (isinstance(factor.q, Normal) or logarithm) or is_structured(factor, self._problem):
             return None
         assert isinstance(factor.q, (Normal, LogNormal))
-        slots = [self._compiled.values[p] for p in factor.q.inputs]
-        noise = np.zeros((1, max(1, self._compiled.core.noise_dim)))
-        loc, scale = self._compiled.core.evaluate(1, self._params, noise, [], slots)
-        shape = factor.q.shape
-        fitted = [
-            np.broadcast_to(v.reshape(p.shape), shape).ravel()
-            for v, p in zip((loc, scale), factor.q.inputs, strict=True)
-        ]
-        return fitted[0].copy(), fitted[1].copy()
+        values = self._parameter_values(factor.q)
+        loc, scale = (np.broadcast_to(values[key], factor.q.shape).ravel() for key in ("loc", "scale"))
+        return loc.copy(), scale.copy()
 
     # --- density -----------------------------------------------------------------------------------------------
     def log_density(self, draws: Mapping[str, Float64]) -> Float64:

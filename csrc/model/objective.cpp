@@ -11,16 +11,12 @@ double sign_of(TermKind kind) {
   return kind == TermKind::kl || kind == TermKind::penalty || kind == TermKind::log_q ? -1.0 : 1.0;
 }
 
-constexpr double kDecay = 0.98;  // as in core/estimator/adaptive.hpp
-constexpr double kWarmUp = 20;
-
 }  // namespace
 
 TermKind parse_term_kind(const std::string& name) {
   if (name == "likelihood") return TermKind::likelihood;
   if (name == "prior") return TermKind::prior;
   if (name == "log_q") return TermKind::log_q;
-  if (name == "score") return TermKind::score;
   if (name == "entropy") return TermKind::entropy;
   if (name == "kl") return TermKind::kl;
   if (name == "penalty") return TermKind::penalty;
@@ -38,51 +34,62 @@ SweepPlan ModelObjective::plan_for(const Choose& choose) const {
 
 ModelObjective::ModelObjective(std::shared_ptr<Model> model, ModelOptions options, const Noise& draws, Index n_params)
     : model_(std::move(model)), options_(std::move(options)), n_params_(n_params), n_draws_(draws.n_draws()) {
-  if (options_.score && options_.bound) throw ConfigError("another objective than the ELBO needs pathwise gradients");
-  if (options_.score && !model_->factors.empty()) require_baseline(draws);
   if (options_.bound) {
     bound_weights_.assign(static_cast<std::size_t>(n_draws_), 0.0);
     log_ratio_.reserve(static_cast<std::size_t>(n_draws_));
   }
   model_->program.allocate(n_draws_);
+  std::size_t width = 0;
   for (const Factor& factor : model_->factors) {
-    any_adaptive_ |= !options_.bound && !options_.score && is_adaptive(factor);
+    width += static_cast<std::size_t>(factor.draw->size);
+    any_adaptive_ |= !options_.bound && is_adaptive(factor);
+    if (factor.scores != nullptr) add_scored(factor, draws);
   }
-  if (options_.score) {
-    for (const Factor& factor : model_->factors) stops_.push_back(factor.draw);
-  }
-  base_plan_ = plan_for([&](const Term& term) { return weight_of(term) != 0.0; });
-  for (Node* node : base_plan_.nodes) node->expect_backward();
-  if (any_adaptive_) {
-    Index most = 0;
-    for (const Factor& factor : model_->factors) {
-      if (factor.family != nullptr && is_adaptive(factor)) most = std::max(most, factor.family->family().dim());
-    }
-    scratch_.assign(static_cast<std::size_t>(n_draws_ * most), 0.0);
-    path_plan_ = plan_for([&](const Term& term) { return swept_apart(term, TermKind::log_q); });
-    entropy_plan_ = plan_for([&](const Term& term) { return swept_apart(term, TermKind::entropy); });
-    for (auto* values : {&adaptive_.cfe, &adaptive_.x, &adaptive_.entropy, &adaptive_.mean, &adaptive_.covariance,
-                         &adaptive_.variance}) {
-      values->assign(static_cast<std::size_t>(n_params), 0.0);
-    }
-  }
-  if (options_.score) {
-    for (int f = 0; f < static_cast<int>(model_->factors.size()); ++f) {
-      score_plans_.push_back(
-          plan_for([&](const Term& term) { return term.kind == TermKind::score && term.factor == f; }));
-    }
+  std::vector<Slot*> seeds;
+  for (const EventScores& scores : scores_) seeds.push_back(scores.log_q());
+  const bool apart = options_.baseline == Baseline::optimal;
+  if (apart && !scores_.empty()) {
+    score_plan_ = model_->program.plan(seeds, stops_);
+    seeds.clear();
+    const auto n = static_cast<std::size_t>(n_draws_ * n_params_);
+    for (auto* values : {&weighted_scores_, &plain_scores_}) values->assign(n, 0.0);
   }
   for (const Term& term : model_->terms) {
+    if (weight_of(term) != 0.0 && term.slot->active) seeds.push_back(term.slot);
     if (const double sign = sign_in_value(term); sign != 0.0) parts_.push_back({&term, sign});
   }
+  base_plan_ = model_->program.plan(seeds, stops_);
+  for (Node* node : base_plan_.nodes) node->expect_backward();
+  if (any_adaptive_) prepare_adaptive();
   const auto n = static_cast<std::size_t>(n_draws_);
   ranges_.reserve(n);
-  for (auto* values : {&log_p_, &log_q_, &f_, &score_weights_}) values->assign(n, 0.0);
-  std::size_t width = 0;
-  for (const Factor& factor : model_->factors) width += static_cast<std::size_t>(factor.draw->size);
+  for (auto* values : {&log_p_, &log_q_, &f_}) values->assign(n, 0.0);
   cotangents_.assign(n * std::max<std::size_t>(1, width), 0.0);
-  if (options_.score && options_.baseline == Baseline::optimal)
-    scores_.assign(n * static_cast<std::size_t>(n_params), 0.0);
+}
+
+void ModelObjective::add_scored(const Factor& factor, const Noise& draws) {
+  if (options_.bound) throw ConfigError("another objective than the ELBO needs pathwise gradients");
+  require_baseline(options_.baseline, draws);
+  stops_.push_back(factor.draw);
+  if (!factor.scores->active) return;  // nothing of it is optimised
+  std::vector<BlanketTerm> terms;
+  for (const ScoredTerm& scored : factor.scored) {
+    const double sign = sign_in_value(model_->terms.at(scored.term));
+    if (sign != 0.0) terms.push_back({scored.elements, sign, scored.blanket});
+  }
+  scores_.emplace_back(factor.scores, std::move(terms), options_.baseline, draws);
+}
+
+void ModelObjective::prepare_adaptive() {
+  Index most = 0;
+  for (const Factor& factor : model_->factors) {
+    if (factor.family != nullptr && is_adaptive(factor)) most = std::max(most, factor.family->family().dim());
+  }
+  scratch_.assign(static_cast<std::size_t>(n_draws_ * most), 0.0);
+  path_plan_ = plan_for([&](const Term& term) { return swept_apart(term, TermKind::log_q); });
+  entropy_plan_ = plan_for([&](const Term& term) { return swept_apart(term, TermKind::entropy); });
+  for (auto* values : {&cfe_, &x_, &entropy_}) values->assign(static_cast<std::size_t>(n_params_), 0.0);
+  blend_.resize(cfe_.size());
 }
 
 // With what factor a term is seeded in the first sweep: model terms always, entropies where they stand for the
@@ -90,14 +97,14 @@ ModelObjective::ModelObjective(std::shared_ptr<Model> model, ModelOptions option
 double ModelObjective::weight_of(const Term& term) const {
   if (term.factor < 0) return sign_of(term.kind);
   const Factor& factor = model_->factors[static_cast<std::size_t>(term.factor)];
-  if (term.kind == TermKind::score || factor.by_formula) return 0.0;
+  if (factor.by_formula) return 0.0;
   if (options_.bound) return term.kind == TermKind::log_q ? -1.0 : 0.0;
-  const Entropy entropy = factor.entropy;
+  const bool pathwise = factor.scores == nullptr;
   if (term.kind == TermKind::entropy) {
-    const bool instead_of_log_q = !options_.score && entropy == Entropy::monte_carlo;
-    return entropy == Entropy::closed_form || instead_of_log_q ? 1.0 : 0.0;
+    const bool instead_of_log_q = pathwise && factor.entropy == Entropy::monte_carlo;
+    return factor.entropy == Entropy::closed_form || instead_of_log_q ? 1.0 : 0.0;
   }
-  return !options_.score && entropy == Entropy::sticking ? -1.0 : 0.0;
+  return pathwise && factor.entropy == Entropy::sticking ? -1.0 : 0.0;
 }
 
 // The sign of a term in the ELBO's value; 0 where another stands for it: log q or the entropy's formula, or both where
@@ -105,7 +112,6 @@ double ModelObjective::weight_of(const Term& term) const {
 double ModelObjective::sign_in_value(const Term& term) const {
   if (term.factor < 0) return sign_of(term.kind);
   const Factor& factor = model_->factors[static_cast<std::size_t>(term.factor)];
-  if (term.kind == TermKind::score) return 0.0;
   const bool formula = factor.entropy == Entropy::closed_form && !options_.bound;
   if (factor.by_formula || (term.kind == TermKind::entropy) != formula) return 0.0;
   return sign_of(term.kind);
@@ -165,28 +171,32 @@ Estimate ModelObjective::add_gradient(ConstSpan weights, const Noise& draws, Spa
     const Estimate parts = estimate(draws);
     Estimate out = parts;
     out.elbo = -apply_bound() - parts.penalty;
-    add_pathwise(grad, team);
+    add_sweep(draws, grad, team);
     return out;
   }
-  add_pathwise(any_adaptive_ ? Span{adaptive_.cfe} : grad, team);
+  for (EventScores& scores : scores_) scores.collect(weights_, team);
+  add_sweep(draws, any_adaptive_ ? Span{cfe_} : grad, team);
   if (any_adaptive_) add_adaptive(grad, team);
-  if (options_.score) add_score(draws, grad, team);
+  if (options_.baseline == Baseline::optimal && !scores_.empty()) add_optimal_scores(draws, grad, team);
   return estimate(draws);
 }
 
 // One sweep for all that a single one can give.
-void ModelObjective::add_pathwise(Span grad, Team& team) {
+void ModelObjective::add_sweep(const Noise& draws, Span grad, Team& team) {
   if (any_adaptive_) std::fill(grad.begin(), grad.end(), 0.0);
   model_->program.begin_sweep(base_plan_, grad);
   for (const Term& term : model_->terms) {
     const double factor = weight_of(term);
     if (factor != 0.0 && term.slot->active) seed(term, factor);
   }
+  if (options_.baseline != Baseline::optimal) {
+    for (EventScores& scores : scores_) scores.seed(weights_, draws, team);
+  }
   Program::backward(base_plan_, {ranges_, team, true, static_cast<bool>(options_.bound)});
 }
 
 bool ModelObjective::is_adaptive(const Factor& factor) noexcept {
-  return !factor.by_formula && factor.entropy == Entropy::adaptive;
+  return !factor.by_formula && factor.scores == nullptr && factor.entropy == Entropy::adaptive;
 }
 
 // Whether a term has its own part in the sweeps of an adaptive entropy. Ready-made families need no sweeps.
@@ -198,11 +208,10 @@ bool ModelObjective::swept_apart(const Term& term, TermKind kind) const {
 
 // cfe + c x with cfe = energy + entropy and x = path - entropy, see core/estimator/adaptive.hpp.
 void ModelObjective::add_adaptive(Span grad, Team& team) {
-  Adaptive& a = adaptive_;
   const auto n = static_cast<Index>(grad.size());
   // The draws' own cotangents of the model's terms are wanted by look_again().
-  if (!std::isfinite(kernels().sum(n, a.cfe.data()))) {
-    kernels().axpy(n, 1.0, a.cfe.data(), grad.data());
+  if (!std::isfinite(kernels().sum(n, cfe_.data()))) {
+    kernels().axpy(n, 1.0, cfe_.data(), grad.data());
     return;
   }
   const auto run = [&](const SweepPlan& plan, TermKind kind, double factor, std::vector<double>& out) {
@@ -212,25 +221,18 @@ void ModelObjective::add_adaptive(Span grad, Team& team) {
     }
     Program::backward(plan, {ranges_, team, true, false});
   };
-  std::fill(a.x.begin(), a.x.end(), 0.0);
-  if (!path_plan_.nodes.empty()) run(path_plan_, TermKind::log_q, -1.0, a.x);
+  std::fill(x_.begin(), x_.end(), 0.0);
+  if (!path_plan_.nodes.empty()) run(path_plan_, TermKind::log_q, -1.0, x_);
   if (!entropy_plan_.nodes.empty()) {
-    std::fill(a.entropy.begin(), a.entropy.end(), 0.0);
-    run(entropy_plan_, TermKind::entropy, 1.0, a.entropy);
-    kernels().axpy(n, 1.0, a.entropy.data(), a.cfe.data());
-    kernels().axpy(n, -1.0, a.entropy.data(), a.x.data());
+    std::fill(entropy_.begin(), entropy_.end(), 0.0);
+    run(entropy_plan_, TermKind::entropy, 1.0, entropy_);
+    kernels().axpy(n, 1.0, entropy_.data(), cfe_.data());
+    kernels().axpy(n, -1.0, entropy_.data(), x_.data());
   }
   for (const Factor& factor : model_->factors) {
     if (factor.family != nullptr && is_adaptive(factor)) add_adaptive_family(factor, team);
   }
-  const double rate = std::max(1.0 - kDecay, 1.0 / (a.steps + 1.0));
-  const double trusted = a.steps < kWarmUp ? 0.0 : 1.0;
-  const double known = a.steps > 0.0 ? 1.0 : 0.0;
-  team.for_range(n, 4096, [&](Index begin, Index end) {
-    kernels().blend(end - begin, rate, trusted, known, a.cfe.data() + begin, a.x.data() + begin, a.mean.data() + begin,
-                    a.covariance.data() + begin, a.variance.data() + begin, grad.data() + begin);
-  });
-  a.steps += 1.0;
+  blend_.add(cfe_, x_, grad, team);
 }
 
 // A ready-made family's share of cfe and x, straight from its noise.
@@ -242,78 +244,47 @@ void ModelObjective::add_adaptive_family(const Factor& factor, Team& team) noexc
                              static_cast<std::size_t>(family.n_params()));
   };
   kernels().scale(n_draws_, draw.log_q_factor(), weights_.data(), f_.data());
-  family.add_path(draw.standardised(0, n_draws_), f_, {scratch_.data(), n_draws_, family.dim()}, part(adaptive_.x),
-                  team);
-  family.add_entropy_gradient(draw.log_q_factor(), part(adaptive_.cfe));
-  family.add_entropy_gradient(-draw.log_q_factor(), part(adaptive_.x));
+  family.add_path(draw.standardised(0, n_draws_), f_, {scratch_.data(), n_draws_, family.dim()}, part(x_), team);
+  family.add_entropy_gradient(draw.log_q_factor(), part(cfe_));
+  family.add_entropy_gradient(-draw.log_q_factor(), part(x_));
 }
 
-// f_s of a factor, less its leave-one-out mean, times the draw's weight.
-void ModelObjective::weigh_scores(int factor, const Noise& draws) {
-  const auto index = static_cast<std::size_t>(factor);
-  std::fill(f_.begin(), f_.end(), 0.0);
-  for (const Term& term : model_->terms) {
-    if (!term.slot->per_draw) continue;
-    if (options_.markov_blankets && !term.depends[index]) continue;
-    const double sign = sign_in_value(term);
-    if (sign == 0.0) continue;
-    for (Index s = 0; s < n_draws_; ++s) {
-      if (weights_[s] > 0.0) f_[s] += sign * *term.slot->at(s);
-    }
-  }
-  others_.clear(draws.n_groups());
-  for (Index s = 0; s < n_draws_; ++s) {
-    if (weights_[s] > 0.0) others_.add(draws.group(s), f_[s], 1.0);
-  }
-  for (Index s = 0; s < n_draws_; ++s) {
-    score_weights_[s] = weights_[s] * (f_[s] - others_.mean_outside(draws.group(s), f_[s]));
-  }
+// The scores of one draw by a sweep of their own.
+template <class Seed>
+void ModelObjective::sweep_scores(Index draw, Span out, Team& team, const Seed& seed) {
+  ranges_of_one_[0] = {draw, draw + 1};
+  model_->program.begin_sweep(score_plan_, out);
+  for (EventScores& scores : scores_) seed(scores);
+  Program::backward(score_plan_, {ranges_of_one_, team, false, true});
 }
 
-void ModelObjective::add_score(const Noise& draws, Span grad, Team& team) {
-  for (std::size_t f = 0; f < model_->factors.size(); ++f) {
-    const auto factor = static_cast<int>(f);
-    weigh_scores(factor, draws);
-    if (options_.baseline == Baseline::optimal) {
-      optimal_scores(factor, draws, grad, team);
-      continue;
-    }
-    model_->program.begin_sweep(score_plans_[f], grad);
-    for (const Term& term : model_->terms) {
-      if (term.kind != TermKind::score || term.factor != factor || !term.slot->active) continue;
-      for (Index s = 0; s < n_draws_; ++s) *term.slot->adjoint_at(s) += score_weights_[s];
-    }
-    Program::backward(score_plans_[f], {ranges_, team, false, true});
-  }
-}
-
-// The score of each draw by a sweep of its own, then the best coefficient for each parameter (maths.md 3.5).
-void ModelObjective::optimal_scores(int factor, const Noise& draws, Span grad, Team& team) {
+// For each parameter, with h_s the draw's scores times f and g_s the scores alone: the mean of h_s - a g_s, where a is
+// the least-squares coefficient of h on g over the other groups of draws (maths.md 3.5).
+void ModelObjective::add_optimal_scores(const Noise& draws, Span grad, Team& team) {
   const auto n = static_cast<Index>(grad.size());
-  const auto index = static_cast<std::size_t>(factor);
-  std::fill(scores_.begin(), scores_.end(), 0.0);
-  auto& one = ranges_of_one_;
+  std::fill(weighted_scores_.begin(), weighted_scores_.end(), 0.0);
+  std::fill(plain_scores_.begin(), plain_scores_.end(), 0.0);
   for (Index s = 0; s < n_draws_; ++s) {
     if (weights_[s] == 0.0) continue;
-    one[0] = {s, s + 1};
-    model_->program.begin_sweep(score_plans_[index], {scores_.data() + s * n, grad.size()});
-    for (const Term& term : model_->terms) {
-      if (term.kind == TermKind::score && term.factor == factor && term.slot->active) *term.slot->adjoint_at(s) = 1.0;
-    }
-    Program::backward(score_plans_[index], {one, team, false, true});
+    sweep_scores(s, {weighted_scores_.data() + s * n, grad.size()}, team,
+                 [&](EventScores& scores) { scores.seed_raw(s); });
+    sweep_scores(s, {plain_scores_.data() + s * n, grad.size()}, team,
+                 [&](EventScores& scores) { scores.seed_ones(s); });
   }
-  for (Index i = 0; i < n; ++i) {
-    others_.clear(draws.n_groups());
-    for (Index s = 0; s < n_draws_; ++s) {
-      const double score = scores_[s * n + i];
-      if (weights_[s] > 0.0) others_.add(draws.group(s), f_[s], score * score);
+  team.for_range(n, 1024, [&](Index begin, Index end) {
+    thread_local LeaveOneOut others;
+    for (Index i = begin; i < end; ++i) {
+      others.clear(draws.n_groups());
+      for (Index s = 0; s < n_draws_; ++s) {
+        const double h = weighted_scores_[s * n + i], g = plain_scores_[s * n + i];
+        if (weights_[s] > 0.0 && g != 0.0) others.add(draws.group(s), h / g, g * g);
+      }
+      for (Index s = 0; s < n_draws_; ++s) {
+        const double h = weighted_scores_[s * n + i], g = plain_scores_[s * n + i];
+        if (weights_[s] > 0.0) grad[i] += weights_[s] * (h - others.mean_outside(draws.group(s), 0.0) * g);
+      }
     }
-    for (Index s = 0; s < n_draws_; ++s) {
-      if (weights_[s] == 0.0) continue;
-      const double mean = f_[s] - score_weights_[s] / weights_[s];
-      grad[i] += weights_[s] * (f_[s] - others_.mean_outside(draws.group(s), mean)) * scores_[s * n + i];
-    }
-  }
+  });
 }
 
 Estimate ModelObjective::estimate(const Noise& draws) const {
@@ -393,18 +364,13 @@ void ModelObjective::contract(double factor_of_scales, Span params) const noexce
 }
 
 void ModelObjective::reset() {
-  adaptive_.steps = 0.0;
-  for (auto* values : {&adaptive_.mean, &adaptive_.covariance, &adaptive_.variance}) {
-    std::fill(values->begin(), values->end(), 0.0);
-  }
+  blend_.reset();
+  for (EventScores& scores : scores_) scores.reset();
 }
 
 void ModelObjective::visit_state(StateVisitor& visitor) {
-  if (!any_adaptive_) return;
-  visitor.scalar("estimator/steps", adaptive_.steps);
-  visitor.array("estimator/mean", adaptive_.mean);
-  visitor.array("estimator/covariance", adaptive_.covariance);
-  visitor.array("estimator/variance", adaptive_.variance);
+  if (any_adaptive_) blend_.visit_state(visitor);
+  for (std::size_t i = 0; i < scores_.size(); ++i) scores_[i].visit_state(std::to_string(i), visitor);
 }
 
 }  // namespace klqp

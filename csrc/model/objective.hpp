@@ -3,8 +3,8 @@
 //   ELBO = sum of model terms - sum of log q terms - closed-form divergences - penalties
 //
 // A factor of q is one draw node with its log q term and, where there is a formula, its entropy term. What a factor's
-// share of the gradient looks like is chosen factor by factor (maths.md 3): by reverse sweeps through the program from
-// differently seeded terms.
+// share of the gradient looks like is chosen factor by factor (maths.md 3), as for a stochastic computation graph: one
+// reverse sweep from the terms, and from the scores of those factors whose draws no cotangent goes through.
 #pragma once
 
 #include <functional>
@@ -12,16 +12,16 @@
 #include <string>
 #include <vector>
 
+#include "core/estimator/blend.hpp"
 #include "core/estimator/estimator.hpp"
-#include "core/estimator/leave_one_out.hpp"
 #include "core/objective.hpp"
+#include "model/event_scores.hpp"
 #include "model/nodes/draws.hpp"
 #include "model/program.hpp"
 
 namespace klqp {
 
-// `score` is log q without a scale: what score functions are the gradient of. It is no part of the ELBO.
-enum class TermKind { likelihood, prior, log_q, score, entropy, kl, penalty };
+enum class TermKind { likelihood, prior, log_q, entropy, kl, penalty };
 TermKind parse_term_kind(const std::string& name);
 
 // One number for each draw, or one shared by all.
@@ -29,8 +29,14 @@ struct Term {
   std::string name;  // of the random variable
   TermKind kind = TermKind::likelihood;
   Slot* slot = nullptr;
-  int factor = -1;            // of q, for log_q, score and entropy
-  std::vector<bool> depends;  // on the draws of which factors
+  int factor = -1;  // of q, for log_q and entropy
+};
+
+// A term as the score of a factor needs it.
+struct ScoredTerm {
+  std::size_t term;
+  Slot* elements;  // the numbers that make up the term
+  Blanket blanket;
 };
 
 struct Factor {
@@ -40,16 +46,16 @@ struct Factor {
   FamilyDraw* family = nullptr;  // where it is a ready-made one
   Index params_begin = 0;        // of that family
   bool by_formula = false;       // its divergence from the prior is a kl term: no log q in the objective
+  Slot* scores = nullptr;        // log q of each event, without a scale; null with pathwise gradients
+  std::vector<ScoredTerm> scored;
 };
 
 // Another objective than the ELBO: from log p - log q (S) to a loss and minus its derivatives (S), the draws' weights.
 using Bound = std::function<double(ConstSpan log_ratio, Span weights)>;
 
 struct ModelOptions {
-  bool score = false;  // score-function gradients; pathwise ones otherwise
   Baseline baseline = Baseline::mean;
-  bool markov_blankets = false;  // score: a factor's weight has only the terms that depend on its draws
-  Bound bound;                   // with pathwise gradients only; empty for the ELBO. It may need the interpreter
+  Bound bound;  // with pathwise gradients only; empty for the ELBO. It may need the interpreter
 };
 
 // The program, its terms and factors, built by the caller.
@@ -92,24 +98,20 @@ class ModelObjective final : public Objective {
   Program& program() noexcept { return model_->program; }
 
  private:
-  // A control variate that adapts: see core/estimator/adaptive.hpp.
-  struct Adaptive {
-    std::vector<double> cfe, x, entropy, mean, covariance, variance;  // (P)
-    double steps = 0.0;
-  };
-
   double weight_of(const Term& term) const;
   double sign_in_value(const Term& term) const;
   void seed(const Term& term, double factor) noexcept;
   double apply_bound();
-  void add_pathwise(Span grad, Team& team);
-  void add_score(const Noise& draws, Span grad, Team& team);
+  void add_scored(const Factor& factor, const Noise& draws);
+  void prepare_adaptive();
+  void add_sweep(const Noise& draws, Span grad, Team& team);
   void add_adaptive(Span grad, Team& team);
   void add_adaptive_family(const Factor& factor, Team& team) noexcept;
   static bool is_adaptive(const Factor& factor) noexcept;
   bool swept_apart(const Term& term, TermKind kind) const;
-  void weigh_scores(int factor, const Noise& draws);
-  void optimal_scores(int factor, const Noise& draws, Span grad, Team& team);
+  void add_optimal_scores(const Noise& draws, Span grad, Team& team);
+  template <class Seed>
+  void sweep_scores(Index draw, Span out, Team& team, const Seed& seed);
   Estimate estimate(const Noise& draws) const;
   template <class Choose>
   SweepPlan plan_for(const Choose& choose) const;
@@ -125,20 +127,23 @@ class ModelObjective final : public Objective {
   Index n_params_, n_draws_;
   bool any_adaptive_ = false;
 
-  std::vector<Slot*> stops_;  // score functions: cotangents of q's draws end there
+  std::vector<EventScores> scores_;
+  std::vector<Slot*> stops_;  // draws that are scored: cotangents end there
   SweepPlan base_plan_, path_plan_, entropy_plan_;
-  std::vector<SweepPlan> score_plans_;  // one for each factor
-  Adaptive adaptive_;
+  SweepPlan score_plan_;  // optimal baseline only
+  // Adaptive entropies: cfe = energy + entropy and x = path - entropy, see core/estimator/adaptive.hpp.
+  std::vector<double> cfe_, x_, entropy_;  // (P)
+  Blend blend_;
 
   ConstSpan weights_;              // of the step at hand
   std::vector<DrawRange> ranges_;  // accepted draws
   std::vector<DrawRange> ranges_of_one_{1};
   std::vector<Part> parts_;
   std::vector<double> bound_weights_, log_ratio_;  // (S), with a bound
-  std::vector<double> log_p_, log_q_, f_, score_weights_, cotangents_;
+  std::vector<double> log_p_, log_q_, f_, cotangents_;
   std::vector<double> scratch_;  // (S, D) of the largest family with an adaptive entropy
-  std::vector<double> scores_;   // (S, P), optimal baseline only
-  LeaveOneOut others_;
+  // (S, P) each, optimal baseline only: the draws' scores, times f and times 1.
+  std::vector<double> weighted_scores_, plain_scores_;
 };
 
 }  // namespace klqp

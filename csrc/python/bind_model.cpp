@@ -78,8 +78,8 @@ class ModelBuilder {
     });
   }
 
-  // Returns the numbers of the draw, of its log density and its entropy times `factor`, and of its log density alone.
-  std::tuple<Id, Id, Id, Id> family(const klqp::FamilySpec& spec, Id params, Id noise, double factor) {
+  // Returns the numbers of the draw, and of its log density and its entropy times `factor`.
+  std::tuple<Id, Id, Id> family(const klqp::FamilySpec& spec, Id params, Id noise, double factor) {
     auto member = spec.make();
     const Index dim = member->dim();
     auto draw = std::unique_ptr<klqp::FamilyDraw>();
@@ -90,17 +90,15 @@ class ModelBuilder {
     program().add_node(std::move(draw));
     const Id u = keep(out);
     draws_[u] = &made;
-    const auto log_density = [&](double by) {
-      return add({u, params}, 1, [&](std::vector<Slot*> in, Slot* to) {
-        return std::make_unique<klqp::FamilyLogDensity>(made, by, std::move(in), to);
-      });
-    };
-    const Id log_q = log_density(factor);
+    const Id log_q = family_log_density(u, params, factor, false);
     const Id entropy = add({params}, 1, [&](std::vector<Slot*> in, Slot* to) {
       return std::make_unique<klqp::FamilyEntropy>(made, factor, std::move(in), to);
     });
-    return {u, log_q, entropy, factor == 1.0 ? log_q : log_density(1.0)};
+    return {u, log_q, entropy};
   }
+
+  // The log density of a family's draw, whose gradient is the score.
+  Id family_score(Id draw, Id params) { return family_log_density(draw, params, 1.0, true); }
 
   // Returns the numbers of the values and of the log-Jacobians.
   std::pair<Id, Id> transform(const std::string& name, Index n_events, Index size, const std::vector<double>& lower,
@@ -126,14 +124,25 @@ class ModelBuilder {
     });
   }
 
-  void term(const std::string& kind, const std::string& name, Id id, int factor, const std::vector<bool>& depends) {
+  // Returns the term's number.
+  std::size_t term(const std::string& kind, const std::string& name, Id id, int factor) {
     if (slot(id)->size != 1) throw klqp::ConfigError("a term must be one number");
-    model_->terms.push_back({name, klqp::parse_term_kind(kind), slot(id), factor, depends});
+    model_->terms.push_back({name, klqp::parse_term_kind(kind), slot(id), factor});
+    return model_->terms.size() - 1;
   }
 
   void factor(const std::string& name, const std::string& entropy, Id draw, Index params_begin, bool by_formula) {
     klqp::FamilyDraw* const family = draws_.contains(draw) ? draws_.at(draw) : nullptr;
     model_->factors.push_back({name, parse_factor_entropy(entropy), slot(draw), family, params_begin, by_formula});
+  }
+
+  // Gives a factor score-function gradients: log q of each event. Then the terms that enter its weights, by
+  // scored_term().
+  void score(std::size_t factor, Id log_q) { model_->factors.at(factor).scores = slot(log_q); }
+  void scored_term(std::size_t factor, std::size_t term, Id elements, std::vector<Index> block_of,
+                   std::vector<Index> begin, std::vector<Index> blocks) {
+    model_->factors.at(factor).scored.push_back(
+        {term, slot(elements), {std::move(block_of), std::move(begin), std::move(blocks)}});
   }
 
   void set_data(Id id, const Array& values) {
@@ -210,6 +219,13 @@ class ModelBuilder {
   }
 
  private:
+  Id family_log_density(Id draw, Id params, double factor, bool score) {
+    const klqp::FamilyDraw& made = *draws_.at(draw);
+    return add({draw, params}, 1, [&](std::vector<Slot*> in, Slot* out) {
+      return std::make_unique<klqp::FamilyLogDensity>(made, factor, score, std::move(in), out);
+    });
+  }
+
   template <class Make>
   Id add(const std::vector<Id>& inputs, Index size, const Make& make) {
     std::vector<Slot*> in;
@@ -265,14 +281,13 @@ klqp::Bound make_bound(const py::object& objective) {
   };
 }
 
-std::unique_ptr<klqp::Run> make_model_run(const ModelBuilder& builder, bool score, const std::string& baseline,
-                                          bool markov_blankets, const klqp::Noise& noise,
-                                          const klqp::OptimizerSpec& optimizer, const klqp::RunConfig& config,
-                                          const Array& params, const py::object& objective) {
+std::unique_ptr<klqp::Run> make_model_run(const ModelBuilder& builder, const std::string& baseline,
+                                          const klqp::Noise& noise, const klqp::OptimizerSpec& optimizer,
+                                          const klqp::RunConfig& config, const Array& params,
+                                          const py::object& objective) {
   klqp::RunParts parts;
   parts.objective = std::make_unique<klqp::ModelObjective>(
-      builder.model(),
-      klqp::ModelOptions{score, klqp::parse_baseline(baseline), markov_blankets, make_bound(objective)}, noise,
+      builder.model(), klqp::ModelOptions{klqp::parse_baseline(baseline), make_bound(objective)}, noise,
       static_cast<Index>(params.size()));
   parts.noise = std::make_unique<klqp::Noise>(noise);
   parts.optimizer = optimizer.make();
@@ -300,12 +315,15 @@ void bind_model(py::module_& module) {
            py::arg("sizes"), py::arg("summed") = true, py::arg("scaled") = false, py::arg("log_q") = false)
       .def("draw", &Builder::draw, py::arg("inputs"), py::arg("size"))
       .def("family", &Builder::family, py::arg("spec"), py::arg("params"), py::arg("noise"), py::arg("factor") = 1.0)
+      .def("family_score", &Builder::family_score, py::arg("draw"), py::arg("params"))
       .def("transform", &Builder::transform, py::arg("name"), py::arg("n_events"), py::arg("size"), py::arg("lower"),
            py::arg("upper"), py::arg("u"), py::arg("begin") = 0)
       .def("target", &Builder::target, py::arg("target"), py::arg("gradients"), py::arg("z"))
       .def("python", &Builder::python, py::arg("operation"), py::arg("inputs"), py::arg("size"))
-      .def("term", &Builder::term, py::arg("kind"), py::arg("name"), py::arg("slot"), py::arg("factor") = -1,
-           py::arg("depends") = std::vector<bool>{})
+      .def("term", &Builder::term, py::arg("kind"), py::arg("name"), py::arg("slot"), py::arg("factor") = -1)
+      .def("score", &Builder::score, py::arg("factor"), py::arg("log_q"))
+      .def("scored_term", &Builder::scored_term, py::arg("factor"), py::arg("term"), py::arg("elements"),
+           py::arg("block_of"), py::arg("begin"), py::arg("blocks"))
       .def("factor", &Builder::factor, py::arg("name"), py::arg("entropy"), py::arg("draw"),
            py::arg("params_begin") = 0, py::arg("by_formula") = false)
       .def("set_data", &Builder::set_data, py::arg("slot"), py::arg("values"))
@@ -319,9 +337,8 @@ void bind_model(py::module_& module) {
       .def_property_readonly("noise_dim", &Builder::noise_dim)
       .def_property_readonly("uniforms", &Builder::uniforms)
       .def_property_readonly("native", &Builder::native);
-  module.def("model_run", &make_model_run, py::arg("model"), py::arg("score"), py::arg("baseline"),
-             py::arg("markov_blankets"), py::arg("noise"), py::arg("optimizer"), py::arg("config"), py::arg("params"),
-             py::arg("objective") = py::none());
+  module.def("model_run", &make_model_run, py::arg("model"), py::arg("baseline"), py::arg("noise"),
+             py::arg("optimizer"), py::arg("config"), py::arg("params"), py::arg("objective") = py::none());
   module.attr("NODES") = klqp::node_names();
   module.attr("EVENT_DENSITIES") = klqp::row_names(klqp::kLaws);
 }

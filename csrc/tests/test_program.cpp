@@ -52,11 +52,12 @@ Slot* add(Program& program, const std::string& name, std::vector<Slot*> in, Inde
   return out;
 }
 
-Slot* density(Program& program, const char* name, std::vector<Slot*> in, Index n, bool log_q = false) {
+Slot* density(Program& program, const char* name, std::vector<Slot*> in, Index n, bool log_q = false,
+              bool summed = true) {
   const klqp::DensityKernel* const kernel = klqp::find_density(klqp::kernels(), name);
-  Slot* const out = program.add_output(1, in);
+  Slot* const out = program.add_output(summed ? 1 : n, in);
   program.add_node(
-      std::make_unique<klqp::Density>(*kernel, n, klqp::Density::Options{true, false, log_q}, std::move(in), out));
+      std::make_unique<klqp::Density>(*kernel, n, klqp::Density::Options{summed, false, log_q}, std::move(in), out));
   return out;
 }
 
@@ -171,6 +172,7 @@ struct Conjugate {
   Index dim = 3;
   Index n_draws = 4;
   klqp::Baseline baseline = klqp::Baseline::mean;
+  bool plates = false;  // score: each element of z has its own elements of the terms
 
   std::unique_ptr<klqp::ModelObjective> make(const klqp::Noise& noise) const {
     auto model = std::make_shared<klqp::Model>();
@@ -178,22 +180,35 @@ struct Conjugate {
     Slot* const loc = program.add_parameter(0, dim);
     Slot* const scale = program.add_parameter(dim, dim);
     Slot* const z = draw(program, loc, scale, program.add_noise(0, dim));
-    Slot* const prior =
-        density(program, "normal", {z, program.add_data({one.data(), 1}), program.add_data({two, 1})}, dim);
-    model->terms.push_back({"z", klqp::TermKind::prior, prior, -1, {true}});
+    klqp::Factor factor{"z", entropy, z, nullptr, 0, false, nullptr, {}};
+    if (score) factor.scores = density(program, "normal", {z, loc, scale}, dim, false, false);
+    const auto add_term = [&](klqp::TermKind kind, const std::vector<Slot*>& in, int of) {
+      const bool log_q = kind == klqp::TermKind::log_q;
+      factor.scored.push_back({model->terms.size(), density(program, "normal", in, dim, log_q, false), blanket()});
+      model->terms.push_back({"z", kind, density(program, "normal", in, dim, log_q), of});
+    };
+    add_term(klqp::TermKind::prior, {z, program.add_data({one.data(), 1}), program.add_data({two, 1})}, -1);
     if (likelihood) {
-      Slot* const y =
-          density(program, "normal", {program.add_data({half, 1}), z, program.add_data({one.data(), 1})}, dim);
-      model->terms.push_back({"y", klqp::TermKind::likelihood, y, -1, {true}});
+      add_term(klqp::TermKind::likelihood, {program.add_data({half, 1}), z, program.add_data({one.data(), 1})}, -1);
     }
-    Slot* const log_q = density(program, "normal", {z, loc, scale}, dim, true);
-    model->terms.push_back({"z", klqp::TermKind::log_q, log_q, 0, {true}});
-    model->terms.push_back({"z", klqp::TermKind::score, log_q, 0, {true}});
+    add_term(klqp::TermKind::log_q, {z, loc, scale}, 0);
     Slot* const logs = add(program, "log", {scale}, dim);
     Slot* const total = add(program, "sum", {logs}, 1, {{"outer", {1}}, {"n", {dim}}, {"inner", {1}}});
-    model->terms.push_back({"z", klqp::TermKind::entropy, total, 0, {true}});
-    model->factors.push_back({"z", entropy, z, nullptr, 0, false});
-    return std::make_unique<klqp::ModelObjective>(model, klqp::ModelOptions{score, baseline, true, {}}, noise, 2 * dim);
+    model->terms.push_back({"z", klqp::TermKind::entropy, total, 0});
+    model->factors.push_back(factor);
+    return std::make_unique<klqp::ModelObjective>(model, klqp::ModelOptions{baseline, {}}, noise, 2 * dim);
+  }
+
+  klqp::Blanket blanket() const {
+    klqp::Blanket out;
+    if (!plates) return out;
+    for (Index i = 0; i <= dim; ++i) {
+      out.begin.push_back(i);
+      if (i == dim) break;
+      out.block_of.push_back(i);
+      out.blocks.push_back(i);
+    }
+    return out;
   }
 
   klqp::Noise noise() const {
@@ -255,20 +270,31 @@ void test_expected_gradients() {
     Entropy entropy;
     bool score;
     klqp::Baseline baseline;
+    bool plates;
+    Index n_draws;
   };
-  const auto mean = klqp::Baseline::mean, optimal = klqp::Baseline::optimal;
-  for (const auto& [entropy, score, baseline] : {Treatment{Entropy::adaptive, false, mean},
-                                                 {Entropy::monte_carlo, true, mean},
-                                                 {Entropy::closed_form, true, mean},
-                                                 {Entropy::monte_carlo, true, optimal}}) {
+  const auto mean = klqp::Baseline::mean, optimal = klqp::Baseline::optimal, running = klqp::Baseline::running;
+  for (const Treatment& treatment : {Treatment{Entropy::adaptive, false, mean, false, 4},
+                                     {Entropy::monte_carlo, true, mean, false, 4},
+                                     {Entropy::closed_form, true, mean, false, 4},
+                                     {Entropy::monte_carlo, true, optimal, false, 4},
+                                     {Entropy::monte_carlo, true, mean, true, 4},
+                                     {Entropy::closed_form, true, mean, true, 2},
+                                     {Entropy::monte_carlo, true, optimal, true, 4},
+                                     {Entropy::monte_carlo, true, running, true, 1},
+                                     {Entropy::monte_carlo, true, running, false, 4}}) {
     Conjugate setup;
-    setup.entropy = entropy;
-    setup.score = score;
-    setup.baseline = baseline;
+    setup.entropy = treatment.entropy;
+    setup.score = treatment.score;
+    setup.baseline = treatment.baseline;
+    setup.plates = treatment.plates;
+    setup.n_draws = treatment.n_draws;
     const klqp::Noise noise = setup.noise();
     const auto objective = setup.make(noise);
     Team team(1);
     const int n = 20000;
+    // The first step of a running baseline only teaches it.
+    if (treatment.baseline == running) step(setup, *objective, noise, kParams, 1u << 20, team);
     std::vector<double> sum(6, 0.0), squares(6, 0.0);
     for (int t = 0; t < n; ++t) {
       const Step got = step(setup, *objective, noise, kParams, static_cast<std::uint32_t>(t), team);
@@ -284,6 +310,33 @@ void test_expected_gradients() {
       CHECK(std::fabs(average - exact) <= 5.0 * error);
     }
   }
+}
+
+// Elements of other events only add noise: without them less of it is left.
+void test_plates_take_variance_away() {
+  double variances[2] = {0.0, 0.0};
+  for (const bool plates : {false, true}) {
+    Conjugate setup;
+    setup.entropy = Entropy::monte_carlo;
+    setup.score = true;
+    setup.plates = plates;
+    setup.dim = 400;
+    const klqp::Noise noise = setup.noise();
+    const auto objective = setup.make(noise);
+    Team team(1);
+    const std::vector<double> params(800, 0.5);
+    const int n = 100;
+    std::vector<double> sum(800, 0.0), squares(800, 0.0);
+    for (int t = 0; t < n; ++t) {
+      const Step got = step(setup, *objective, noise, params, static_cast<std::uint32_t>(t), team);
+      for (std::size_t i = 0; i < 800; ++i) {
+        sum[i] += got.grad[i] / n;
+        squares[i] += got.grad[i] * got.grad[i] / n;
+      }
+    }
+    for (std::size_t i = 0; i < 800; ++i) variances[plates] += squares[i] - sum[i] * sum[i];
+  }
+  CHECK(variances[1] < 0.1 * variances[0]);
 }
 
 void test_sticking_is_zero_where_q_is_p() {
@@ -332,6 +385,7 @@ void test_a_step_allocates_nothing() {
                                                  {Entropy::closed_form, false, klqp::Baseline::mean},
                                                  {Entropy::adaptive, false, klqp::Baseline::mean},
                                                  {Entropy::monte_carlo, true, klqp::Baseline::mean},
+                                                 {Entropy::monte_carlo, true, klqp::Baseline::running},
                                                  {Entropy::monte_carlo, true, klqp::Baseline::optimal}}) {
     Conjugate setup;
     setup.entropy = entropy;
@@ -373,6 +427,7 @@ int main() {
   test_data_that_are_refused_leave_the_old_ones();
   test_pathwise_gradients_draw_by_draw();
   test_expected_gradients();
+  test_plates_take_variance_away();
   test_sticking_is_zero_where_q_is_p();
   test_rejected_draws_of_an_objective();
   test_a_step_allocates_nothing();

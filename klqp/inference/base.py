@@ -229,9 +229,15 @@ class VariationalInference(Inference):
             Treatment of the entropy, docs/maths.md section 3. "auto" is "adaptive" for reparameterised gradients
             and "monte_carlo" for score-function gradients.
         gradient : {"auto", "reparameterised", "score"}
-            "auto" takes reparameterised gradients when the log density gives gradients.
-        baseline : {"mean", "optimal"}, default "mean"
-            Control variate of score-function gradients.
+            "auto" chooses for each factor of q: reparameterised gradients where the draws have them and the model gives
+            its gradient, exact sums (see `enumerate`) or score functions elsewhere.
+        baseline : {"mean", "optimal", "running"}, default "mean"
+            Control variate of score-function gradients: a leave-one-out mean over draws, the leave-one-out coefficient
+            of least variance for each parameter (two sweeps for each draw), or an average over past steps, which
+            n_samples=1 can do with; its first step only teaches it.
+        enumerate : "auto", bool or list of random variables, default "auto"
+            Discrete latent variables to sum over exactly instead of drawing them. "auto" takes those where terms of the
+            model are evaluated at most 16 times for it, True all with finitely many values.
         draws : {"mc", "antithetic", "sobol"}, default "mc"
             Kind of base draws.
         init_loc, init_scale : float, array, or dict by latent variable; default 0.0 and 0.1

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from klqp import _core
+from klqp.inference.dependence import Labels
+from klqp.inference.enumeration import Expectations
 from klqp.inference.latents import Factor
+from klqp.inference.plan import Plan
 from klqp.inference.problem import Problem, shares_space
+from klqp.inference.scores import Scores
 from klqp.inference.settings import Settings
 from klqp.model import nodes
-from klqp.model.distributions.normal import Normal
+from klqp.model.distributions.normal import Normal, NormalDraws
 from klqp.model.emitter import Emitter, ancestors
 from klqp.model.expression import Expression, Node
 from klqp.model.log_density import LogDensity
@@ -22,35 +25,9 @@ from klqp.model.parameter import Parameter, Placeholder
 from klqp.model.prior_draw import PriorDraw
 from klqp.model.random_variable import RandomVariable
 
-__all__ = ["CompiledModel", "Layout", "Plan", "is_structured", "sort_factors"]
+__all__ = ["CompiledModel", "Layout", "is_structured", "sort_factors"]
 
 Float64 = npt.NDArray[np.float64]
-Scale = Float64 | Placeholder
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How the gradient of a problem is to be estimated.
-
-    Attributes
-    ----------
-    entropies : dict
-        Treatment of the entropy by factor.
-    score : bool
-        Score-function gradients, not pathwise ones.
-    by_formula : dict
-        Factors of the divergences from the prior that are taken by formula, by latent variable.
-    scale : dict
-        Factors of log densities by random variable.
-    frozen : frozenset of Parameter
-        Parameters that are not optimised.
-    """
-
-    entropies: Mapping[Factor, str]
-    score: bool = False
-    by_formula: Mapping[RandomVariable, Float64] = field(default_factory=dict)
-    scale: Mapping[RandomVariable, Scale] = field(default_factory=dict)
-    frozen: frozenset[Parameter] = frozenset()
 
 
 class Layout:
@@ -81,8 +58,8 @@ class Layout:
 
 
 def n_unconstrained(z: RandomVariable) -> int:
-    """Return the number of unconstrained coordinates of a variable."""
-    return z.size if z.space.bijector == "identity" else z.space.transform(z.shape).n_unconstrained
+    """Return the number of unconstrained coordinates of a variable; its size where it is discrete."""
+    return z.size if z.space.bijector in ("identity", None) else z.space.transform(z.shape).n_unconstrained
 
 
 def n_events(z: RandomVariable) -> int:
@@ -145,9 +122,11 @@ class CompiledModel:
     core : klqp._core.Model
     layout : Layout
     values : dict
-        Number of the array of each random variable's value.
+        Number of the array of each random variable's value; not of enumerated ones.
     unconstrained : dict
         Number of the array that holds a latent variable's unconstrained coordinates, and where they begin in it.
+    factors : list of Factor
+        Those that are drawn, in the core's order.
     """
 
     def __init__(self, problem: Problem, plan: Plan) -> None:
@@ -156,27 +135,32 @@ class CompiledModel:
         self.core = _core.Model()
         frozen = {*plan.frozen, *problem.frozen_parameters()}
         trainable = {p for p in self.layout.offsets if p not in frozen}
-        self._emitter = Emitter(self.core, self.layout.offsets, trainable, gradients=not plan.score)
+        self._emitter = Emitter(self.core, self.layout.offsets, trainable, gradients=plan.wants_gradients)
         self.values = self._emitter.arrays
         self.unconstrained: dict[RandomVariable, tuple[int, int]] = {}
         self._noise = 0
-        self._dependence: dict[Expression, frozenset[int]] = {}
         self.log_q: list[int] = []
         self.log_p: list[int] = []
-        self.factors: list[Factor] = []
+        order = sort_factors(problem)
+        self.factors = [f for f in order if plan.factors[f].gradient != "enumerated"]
+        self._scores = Scores(problem, plan, order)
+        self._scored: dict[Factor, int] = {}
         self._place_data()
         for beta, q in problem.conditional.items():
             self._draw_fixed(beta, q)
-        self.factors = sort_factors(problem)
+        self._sums = Expectations(plan.enumeration, self._emitter) if plan.enumeration is not None else None
         for index, factor in enumerate(self.factors):
-            self._depend(index, factor)
             if factor.family is not None:
                 self._add_family(index, factor)
             else:
                 self._add_distribution(index, factor)
         self._add_model_terms()
+        for factor in plan.enumeration.factors if plan.enumeration is not None else ():
+            self._add_enumerated(factor)
         for penalty in problem.penalties:
-            self.core.term("penalty", "penalty", self._emitter.emit(penalty), -1, self._no_factor)
+            self.core.term("penalty", "penalty", self._emitter.emit(penalty))
+        for factor, log_q in self._scored.items():
+            self._scores.emit(self.core, factor, self.factors.index(factor), log_q)
         if self._noise == 0:
             self.core.noise(0, 1)
 
@@ -217,47 +201,32 @@ class CompiledModel:
             is_fed = isinstance(value, Placeholder)
             self.values[variable] = self._emitter.emit(value) if is_fed else self.core.data(value)  # type: ignore
 
-    def _new_noise(self, n: int) -> int:
-        slot = self.core.noise(self._noise, n)
-        self._noise += n
-        return slot
+    def _draw(self, q: Any, emitter: Emitter) -> int:
+        """Add a draw of a distribution from noise of its own."""
+        args = [emitter.emit(p) for p in q.inputs]
+        return q.emit_draw(emitter, self._new_noise(q.noise_size, q.noise_kind), args)  # type: ignore[no-any-return]
+
+    def _new_noise(self, n: int, kind: str = "normal") -> int:
+        """Add columns of noise; runs of uniform ones begin and end at even numbers."""
+        if n == 0:
+            return -1
+        uniform = kind == "uniform"
+        begin = self._noise + self._noise % 2 if uniform else self._noise
+        self._noise = begin + n + (n % 2 if uniform else 0)
+        return self.core.noise(begin, n, kind)
 
     def _draw_fixed(self, beta: RandomVariable, q: Any) -> None:
-        fixed = self._emitter.frozen()
-        draw = q.emit_draw(fixed, self._new_noise(q.noise_size), [fixed.emit(p) for p in q.inputs])
+        draw = self._draw(q, self._emitter.frozen())
         self.values[q] = draw
         same = shares_space(q, beta)
         self.values[beta] = draw if same else self._emitter.transform(beta.space, beta.shape, draw)[0]
-
-    def _depend(self, index: int, factor: Factor) -> None:
-        """Note which factors' draws the draws of one depend on: its own, and those of its parents."""
-        q = factor.q
-        parents = self._depends(q.inputs) if isinstance(q, RandomVariable) else self._no_factor
-        on = frozenset({index, *(i for i, yes in enumerate(parents) if yes)})
-        for e in (*factor.latents, *((q,) if isinstance(q, RandomVariable) else ())):
-            self._dependence[e] = on
-
-    def _depends(self, roots: Iterable[Expression]) -> list[bool]:
-        """Return which factors' draws some expressions depend on; nothing where only scores would ask."""
-        if not self.plan.score:
-            return []
-        roots = list(roots)
-        for e in ancestors(roots, lambda e: () if e in self._dependence else e.inputs):
-            if e not in self._dependence:
-                self._dependence[e] = frozenset().union(*(self._dependence[x] for x in e.inputs))
-        on = frozenset().union(*(self._dependence[e] for e in roots)) if roots else frozenset()
-        return [i in on for i in range(len(self.factors))]
-
-    @property
-    def _no_factor(self) -> list[bool]:
-        return [False] * len(self.factors) if self.plan.score else []
 
     # --- factors of q ------------------------------------------------------------------------------------------
     def _add_family(self, index: int, factor: Factor) -> None:
         spec, offset = self.layout.families[factor]
         params = self.core.parameter(offset, spec.n_params)
         uniform = self._uniform_scale(factor)
-        u, log_q, entropy, score = self.core.family(spec, params, self._new_noise(spec.noise_dim), uniform)
+        u, log_q, entropy = self.core.family(spec, params, self._new_noise(spec.noise_dim), uniform)
         begin = 0
         for z in factor.latents:
             n = n_unconstrained(z)
@@ -268,12 +237,13 @@ class CompiledModel:
             else:
                 self._add_transform(z, u, begin)
             begin += n
-        depends = self._depends(factor.latents)
-        self.core.factor(factor.name, self.plan.entropies[factor], u, offset, False)
+        self.core.factor(factor.name, self.plan.factors[factor].entropy, u, offset, False)
         self.log_q.append(log_q)
-        self.core.term("log_q", factor.name, log_q, index, depends)
-        self.core.term("score", factor.name, score, index, depends)
-        self.core.term("entropy", factor.name, entropy, index, self._no_factor)
+        labels = self._scores.labels_of(factor.latents)
+        self._scores.record(self.core.term("log_q", factor.name, log_q, index), log_q, labels)
+        self.core.term("entropy", factor.name, entropy, index)
+        if self.plan.factors[factor].gradient == "score":
+            self._scored[factor] = self.core.family_score(u, params)
 
     def _uniform_scale(self, factor: Factor) -> float:
         factors = [np.unique(self.plan.scale.get(z, np.ones(()))) for z in factor.latents]  # type: ignore[arg-type]
@@ -294,13 +264,11 @@ class CompiledModel:
             log_jacobian = self._emitter.node("multiply", [log_jacobian, scale], n)
         total = self._emitter.total(log_jacobian, n)
         self.log_p.append(total)
-        self.core.term("prior", z.name, total, -1, self._depends([z]))
+        self._scores.record(self.core.term("prior", z.name, total), total, self._scores.labels_of([z]))
 
     def _add_distribution(self, index: int, factor: Factor) -> None:
         (z,), q = factor.latents, factor.q
-        args = [self._emitter.emit(p) for p in q.inputs]  # type: ignore[union-attr]
-        noise = self._new_noise(q.noise_size) if q.noise_size else -1  # type: ignore[union-attr]
-        draw = q.emit_draw(self._emitter, noise, args)  # type: ignore[union-attr]
+        draw = self._draw(q, self._emitter)
         self.values[q] = draw  # type: ignore[index]
         if shares_space(q, z):  # type: ignore[arg-type]
             self.values[z] = draw
@@ -308,33 +276,61 @@ class CompiledModel:
             self._add_transform(z, draw, 0)
         self.unconstrained[z] = (draw, 0)
         by_formula = z in self.plan.by_formula
-        self.core.factor(factor.name, self.plan.entropies[factor], draw, 0, by_formula)
+        self.core.factor(factor.name, self._entropy_of(factor), draw, 0, by_formula)
         if getattr(q, "has_density", True):
-            self._add_log_q(index, factor, draw, args)
+            self._add_log_q(index, factor, draw)
 
-    def _add_log_q(self, index: int, factor: Factor, draw: int, args: list[int]) -> None:
-        (z,), q = factor.latents, factor.q
-        scale = self._scale(z, n_events(q))  # type: ignore[arg-type]
-        depends = self._depends(factor.latents)
+    def _entropy_of(self, factor: Factor) -> str:
+        """Return the treatment of the entropy for the core."""
+        plan = self.plan.factors[factor]
+        # Only what is made of normals has a Monte Carlo entropy with the formula's gradient; elsewhere cotangents of
+        # -log q go to its value and to its parameters.
+        through_both = plan.gradient == "reparameterised" and not isinstance(factor.q, NormalDraws)
+        return "sticking" if through_both and plan.entropy == "monte_carlo" else plan.entropy
+
+    def _add_log_q(self, index: int, factor: Factor, draw: int) -> None:
+        (z,), plan = factor.latents, self.plan.factors[factor]
+        q: Any = factor.q
+        scale = self._scale(z, n_events(q))
+        labels = self._scores.labels(q, z)
         # The landing is stuck by parameters without gradient; where they depend on other draws, these still get theirs.
-        apart = is_structured(factor, self.problem) and not self.plan.score
-        if apart and self.plan.entropies[factor] == "sticking":
-            frozen = self._emitter.frozen()
-            inputs = [frozen.emit(p) for p in q.inputs]  # type: ignore[union-attr]
-            log_q = q.emit_log_prob(frozen, draw, inputs, scale=scale)  # type: ignore[union-attr]
-        else:
-            log_q = q.emit_log_prob(self._emitter, draw, args, scale=scale, log_q=True)  # type: ignore[union-attr]
+        pathwise = plan.gradient == "reparameterised"
+        apart = pathwise and plan.entropy == "sticking" and is_structured(factor, self.problem)
+        emitter = self._emitter.frozen() if apart else self._emitter
+        one_way = not apart and not (pathwise and plan.entropy == "monte_carlo" and not isinstance(q, NormalDraws))
+        log_q, elements = self._emit_density(q, draw, labels, scale, emitter, log_q=one_way)
         self.log_q.append(log_q)
-        self.core.term("log_q", factor.name, log_q, index, depends)
-        if self.plan.score:
-            unscaled = log_q if scale is None else q.emit_log_prob(self._emitter, draw, args, log_q=True)  # type: ignore[union-attr]
-            self.core.term("score", factor.name, unscaled, index, depends)
+        self._scores.record(self.core.term("log_q", factor.name, log_q, index), elements, labels)
+        if plan.gradient == "score":
+            args = [self._emitter.emit(p) for p in q.inputs]
+            self._scored[factor] = q.emit_log_prob(self._emitter, draw, args, summed=False)
         if hasattr(q, "emit_entropy"):
+            args = [self._emitter.emit(p) for p in q.inputs]
             entropy = q.emit_entropy(self._emitter, args, scale)
-            self.core.term("entropy", factor.name, entropy, index, self._depends(q.inputs))  # type: ignore
+            self._scores.record(
+                self.core.term("entropy", factor.name, entropy, index), entropy, self._scores.labels_of(q.inputs)
+            )
         if z in self.plan.by_formula:
             kl = self._emitter.emit(self._divergence(z, q))
-            self.core.term("kl", z.name, kl, -1, self._depends([*z.inputs, *q.inputs]))  # type: ignore[union-attr]
+            labels = self._scores.labels_of([*z.inputs, *q.inputs])
+            self._scores.record(self.core.term("kl", z.name, kl), kl, labels)
+
+    def _emit_density(
+        self,
+        variable: RandomVariable,
+        value: int,
+        labels: Labels | None,
+        scale: int | None,
+        emitter: Emitter,
+        log_q: bool = False,
+    ) -> tuple[int, int]:
+        """Add a log density; return the arrays of its sum, and of its elements where scores ask for them."""
+        args = [emitter.emit(p) for p in variable.inputs]
+        if not self._scores.by_element(labels):
+            total = variable.emit_log_prob(emitter, value, args, scale=scale, log_q=log_q)
+            return total, total
+        elements = variable.emit_log_prob(emitter, value, args, scale=scale, summed=False, log_q=log_q)
+        return emitter.total(elements, n_events(variable)), elements
 
     def _divergence(self, z: RandomVariable, q: Any) -> Expression:
         """KL(q || p(z | parents)) between normals, given the draws of the parents: docs/maths.md, section 9."""
@@ -356,6 +352,23 @@ class CompiledModel:
             if isinstance(given, Placeholder) or not np.all(given == 1.0):
                 each = each * (given if isinstance(given, Placeholder) or given.size == 1 else given.reshape(z.shape))
         return nodes.sum(each)
+
+    def _add_enumerated(self, factor: Factor) -> None:
+        """Add the expected log density of an enumerated factor."""
+        (z,) = factor.latents
+        labels = self._scores.labels(factor.q, z)  # type: ignore[arg-type]
+        total, elements = self._emit_expectation(factor.q, z, labels, z)  # type: ignore[arg-type]
+        self.log_q.append(total)
+        self._scores.record(self.core.term("log_q", factor.name, total), elements, labels)
+
+    def _emit_expectation(
+        self, variable: RandomVariable, value: Expression | None, labels: Labels | None, scaled_as: RandomVariable
+    ) -> tuple[int, int]:
+        assert self._sums is not None
+        n = n_events(variable)
+        elements = self._sums.emit(variable, value, self._scale(scaled_as, n), n)
+        total = self._emitter.total(elements, n)
+        return total, elements if self._scores.by_element(labels) else total
 
     # --- the model ---------------------------------------------------------------------------------------------
     def _scale(self, z: RandomVariable, n: int) -> int | None:
@@ -382,18 +395,23 @@ class CompiledModel:
                 self._add_density(e)
 
     def _draw_prior(self, variable: Any) -> None:
-        args = [self._emitter.emit(p) for p in variable.inputs]
-        if hasattr(variable, "emit_draw"):
-            self.values[variable] = variable.emit_draw(self._emitter, self._new_noise(variable.noise_size), args)
-        else:
+        if not hasattr(variable, "emit_draw"):
+            args = [self._emitter.emit(p) for p in variable.inputs]
             self.values[variable] = PriorDraw.emit(self._emitter, variable, args, self._new_noise(2))
+            return
+        if not variable.pathwise:
+            PriorDraw.require_no_gradient(self._emitter, variable, [self._emitter.emit(p) for p in variable.inputs])
+        self.values[variable] = self._draw(variable, self._emitter)
 
     def _add_density(self, variable: RandomVariable) -> None:
-        args = [self._emitter.emit(p) for p in variable.inputs]
-        scale = self._scale(variable, n_events(variable))
-        slot = variable.emit_log_prob(self._emitter, self.values[variable], args, scale=scale)
-        observed = variable in self.problem.observed or isinstance(variable, LogDensity)
-        kind = "likelihood" if observed else "prior"
-        roots = [*variable.inputs] if variable in self.problem.observed else [variable, *variable.inputs]
-        self.log_p.append(slot)
-        self.core.term(kind, variable.name, slot, -1, self._depends(roots))
+        is_data = variable in self.problem.observed
+        value = None if is_data else variable
+        labels = self._scores.labels(variable, value)
+        if self._sums is not None and self._sums.depends_on_states(variable, value):
+            total, elements = self._emit_expectation(variable, value, labels, variable)
+        else:
+            scale = self._scale(variable, n_events(variable))
+            total, elements = self._emit_density(variable, self.values[variable], labels, scale, self._emitter)
+        self.log_p.append(total)
+        kind = "likelihood" if is_data or isinstance(variable, LogDensity) else "prior"
+        self._scores.record(self.core.term(kind, variable.name, total), elements, labels)

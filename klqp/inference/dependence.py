@@ -46,6 +46,11 @@ class Labels:
     sets: EventSets
 
     @property
+    def distinct(self) -> Ints:
+        """The labels that occur."""
+        return np.unique(self.labels)
+
+    @property
     def nothing(self) -> bool:
         """Whether no element depends on any event."""
         return not self.labels.any()
@@ -101,6 +106,10 @@ class Dependence:
         """Declare a variable with pathwise draws from q: functions of noise and of q's parameters."""
         self._add_draws(variable, q, self._given_parameters(q))
 
+    def add_independent(self, variable: RandomVariable) -> None:
+        """Declare a variable whose draws depend on no source."""
+        self._known[variable] = uniform(EMPTY, variable.shape)
+
     def add_joint(self, variables: Sequence[RandomVariable], event: int) -> None:
         """Declare variables that are drawn together as one event, from a joint family."""
         label = int(self.sets.singles(event, 1)[0])
@@ -127,6 +136,10 @@ class Dependence:
     def of(self, expression: Expression) -> Labels:
         """Return what each element of an expression depends on: labels of the expression's shape."""
         return Labels(self._of(expression), self.sets)
+
+    def of_all(self, expressions: Sequence[Expression]) -> Labels:
+        """Return what a number depends on that is made of all elements of some expressions: a label of shape ()."""
+        return Labels(uniform(self._union([self._of(e) for e in expressions]), ()), self.sets)
 
     def of_events(self, variable: RandomVariable, value: Expression | None = None) -> Labels:
         """Return what the log density of each event of a variable depends on.

@@ -6,7 +6,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+import numpy as np
+
 from klqp.families import Family, as_family
+from klqp.model.distributions.categorical import Categorical, OneHotCategorical
+from klqp.model.distributions.discrete import Bernoulli
+from klqp.model.parameter import Parameter
 from klqp.model.random_variable import RandomVariable
 
 __all__ = ["Factor", "LatentVars", "read_latent_vars"]
@@ -60,10 +65,27 @@ def read_latent_vars(latent_vars: LatentVars, q: str | Family | None, rank: int 
         if latent_vars is not None and not isinstance(latent_vars, Iterable):
             raise TypeError(f"latent_vars must be a list or a dict, not {type(latent_vars).__name__}")
         latents = _checked(tuple(latent_vars or ()))
-        family = as_family("mean_field" if q is None else q, latents, rank)
-        factors = (Factor(latents, family),) if latents else ()
+        # Discrete variables get a q of their own; the family is over the others.
+        own = {z: discrete_q(z) for z in latents if z.discrete}
+        rest = tuple(z for z in latents if own.get(z) is None)
+        family = as_family("mean_field" if q is None else q, rest, rank)
+        factors = ((Factor(rest, family),) if rest else ()) + tuple(Factor((z,), q) for z, q in own.items() if q)
     _refuse_repeats([z for factor in factors for z in factor.latents])
     return factors
+
+
+def discrete_q(z: RandomVariable) -> RandomVariable | None:
+    """Return the q that a discrete variable of finitely many values gets where none is given; None for others.
+
+    All values are equally probable at first.
+    """
+    name = f"q({z.name})"
+    if isinstance(z, Bernoulli):
+        return Bernoulli(logits=Parameter(np.zeros(z.shape), name=f"{z.name}/logits"), name=name)
+    if isinstance(z, (Categorical, OneHotCategorical)):
+        logits = Parameter(np.zeros((*z.batch_shape, z.n_categories)), name=f"{z.name}/logits")
+        return type(z)(logits=logits, name=name)
+    return None
 
 
 def _factor(key: Any, given: Any) -> Factor:

@@ -12,10 +12,11 @@ import numpy.typing as npt
 
 from klqp import _core
 from klqp._sobol import make_noise
-from klqp.inference.compiled import CompiledModel, Plan, is_amortised, is_structured, n_unconstrained
+from klqp.inference.compiled import CompiledModel, n_unconstrained
 from klqp.inference.engine import Engine
-from klqp.inference.estimator import Demand, choose_estimator
-from klqp.inference.latents import Factor
+from klqp.inference.estimator import Demand
+from klqp.inference.plan import Plan
+from klqp.inference.planner import make_plan
 from klqp.inference.problem import Problem
 from klqp.inference.settings import Settings
 from klqp.model.log_density import LogDensity
@@ -59,8 +60,8 @@ class ModelEngine:
         self.problem, self.settings = problem, settings
         self._objective = objective
         self.gives_gradient = self._ask_for_gradients(demand, {**kept, **feeds})
-        self.choice = choose_estimator(settings, demand, self.gives_gradient, subject="the model")
-        self.plan = self._make_plan(demand)
+        self.choice = None  # the plan says it
+        self.plan = make_plan(problem, settings, demand, self.gives_gradient, objective is not None)
         self.compiled = CompiledModel(problem, self.plan)
         self.feeds: dict[Placeholder, Float64] = {}
         self._unfed = set(self.compiled.placeholders)
@@ -146,26 +147,21 @@ class ModelEngine:
         """The estimator in words, one line for each factor."""
         if not self.problem.factors:
             return "no latent variables: maximum likelihood by exact gradients"
-        lines = []
-        for factor in self.problem.factors:
-            by_formula = all(z in self.plan.by_formula for z in factor.latents)
-            lines.append(
-                f"{factor.name}: {factor.describe()}; {self.choice.words_for(self.plan.entropies[factor], by_formula)}"
-            )
-        return "\n".join(lines)
+        return "\n".join(f"{f.name}: {f.describe()}; {self.plan.words(f)}" for f in self.problem.factors)
 
     def fingerprint(self) -> str:
         """Return what a snapshot must agree in to be continued by this run, as text."""
         s = self.settings
         # Names may be made up anew in another process, shapes and kinds are not.
         factors = "; ".join(
-            f"{[(type(z).__name__, z.shape) for z in f.latents]}: {type(f.q).__name__} {self.plan.entropies[f]}"
-            for f in self.compiled.factors
+            f"{[(type(z).__name__, z.shape) for z in f.latents]}: {type(f.q).__name__} "
+            f"{self.plan.factors[f].gradient} {self.plan.factors[f].entropy}"
+            for f in self.problem.factors
         )
         observed = [(type(variable).__name__, variable.shape) for variable in self.problem.observed]
         return (
             f"model n_params={self.compiled.layout.n_params} noise={self.compiled.core.noise_dim} [{factors}] "
-            f"data={observed} gradient={self.choice.gradient} baseline={self.choice.baseline} "
+            f"data={observed} baseline={self.plan.baseline} blankets={self.plan.markov_blankets} "
             f"draws={s.draws} n_samples={s.n_samples} seed={s.key} optimizer={s.optimizer.fingerprint()}"
         )
 
@@ -242,41 +238,12 @@ class ModelEngine:
         asked = [e for e in problem.model if isinstance(e, LogDensity) and capsule_of(e.fn) is None]
         if not asked or not problem.factors or demand.gradient is not None or self.settings.gradient != "auto":
             return True
-        trial = CompiledModel(problem, Plan(dict.fromkeys(problem.factors, "closed_form"), score=True))
+        trial = CompiledModel(problem, Plan.of_draws(problem))
         if trial.placeholders - set(feeds):
             return True
         trial.feed({p: values for p, values in feeds.items() if p in trial.placeholders})
         params = trial.start_params(self.settings)
         return trial.asks_gradients(params, self.settings.key, self.settings.n_samples)
-
-    def _make_plan(self, demand: Demand) -> Plan:
-        for factor in self.problem.factors:
-            if self.choice.gradient == "score" and not getattr(factor.q, "has_density", True):
-                raise TypeError(
-                    f"q of {factor.name!r} is a point, which has no score: use reparameterisation gradients"
-                )
-        s = self.settings
-        by_formula = {z: s.kl_scaling.get(z, np.ones(())) for z in self._by_formula(demand)}
-        variables = s.var_list
-        frozen = frozenset() if variables is None else frozenset(set(self.problem.parameters()) - set(variables))
-        entropies = {f: self._entropy(f) for f in self.problem.factors}
-        return Plan(entropies, self.choice.gradient == "score", by_formula, s.scale, frozen)
-
-    def _by_formula(self, demand: Demand) -> list[Any]:
-        if demand.by_formula:
-            return list(self.problem.latents)
-        return list(self.settings.kl_scaling)
-
-    def _entropy(self, factor: Factor) -> str:
-        if self._objective is not None:
-            return "monte_carlo"
-        asked = self.choice.entropy
-        if self.settings.entropy != "auto" or self.choice.forced_entropy or self.choice.gradient == "score":
-            if asked == "adaptive" and is_structured(factor, self.problem):
-                raise ValueError(f"entropy='adaptive' is not for {factor.name!r}, whose q depends on other draws")
-            return asked
-        heavy = is_structured(factor, self.problem) or is_amortised(factor)
-        return "sticking" if heavy else "adaptive"
 
     def _make_run(self) -> _core.Run:
         s, rule, inf = self.settings, self.settings.optimizer, math.inf
@@ -287,12 +254,10 @@ class ModelEngine:
             n_threads=s.n_threads,
         )
         core = self.compiled.core
-        noise = make_noise(s.draws, s.n_samples, max(1, core.noise_dim), s.key, self.choice.n_groups, core.uniforms)
+        noise = make_noise(s.draws, s.n_samples, max(1, core.noise_dim), s.key, self.plan.n_groups, core.uniforms)
         return _core.model_run(
             self.compiled.core,
-            self.plan.score,
-            self.choice.baseline,
-            self.choice.markov_blankets,
+            self.plan.baseline,
             noise,
             rule.spec(),
             config,

@@ -20,7 +20,7 @@ from klqp.model.expression import Expression, Node, as_data
 from klqp.model.log_density import LogDensity
 from klqp.model.parameter import Parameter, Placeholder
 from klqp.model.random_variable import RandomVariable
-from klqp.model.supports import NONNEGATIVE, POSITIVE, Support
+from klqp.model.supports import NONNEGATIVE, POSITIVE, Support, is_inside
 
 __all__ = [
     "Data",
@@ -191,52 +191,70 @@ def read_factors(factors: tuple[Factor, ...], auto_transform: bool = True) -> No
     Raises
     ------
     TypeError
-        If a latent variable is discrete, or q lives on another support.
+        If a variable is discrete and its q not, or the other way round, or q lives on another support.
     ValueError
         If shapes differ.
     """
     for factor in factors:
+        if isinstance(factor.q, RandomVariable):
+            _check_q(factor.latents[0], factor.q, auto_transform)
+            continue
         for z in factor.latents:
             if z.discrete:
                 raise TypeError(
-                    f"the latent variable {z.name!r} is discrete ({type(z).__name__}): no normal q can approximate "
-                    "it; marginalise it (klqp.Mixture) or leave it out of latent_vars"
+                    f"the latent variable {z.name!r} is discrete ({type(z).__name__}), and {factor.describe()} is not: "
+                    "give it a discrete q of its own, such as klqp.Bernoulli(logits=klqp.Parameter(...)), or "
+                    "marginalise it (klqp.Mixture, klqp.HiddenMarkov)"
                 )
-            if factor.family is not None:
-                z.space.bijector_args(z.shape)  # refuses spaces without a transform
-                if not auto_transform and z.space.bijector != "identity":
-                    raise TypeError(f"{z.name!r} is {z.support} and q real; auto_transform=False forbids the transform")
-        if isinstance(factor.q, RandomVariable):
-            _check_q(factor.latents[0], factor.q, auto_transform)
+            z.space.bijector_args(z.shape)  # refuses spaces without a transform
+            if not auto_transform and z.space.bijector != "identity":
+                raise TypeError(f"{z.name!r} is {z.support} and q real; auto_transform=False forbids the transform")
 
 
 def shares_space(q: RandomVariable, z: RandomVariable) -> bool:
     """Return whether draws of q are values of z as they are."""
-    return getattr(q, "any_space", False) or q.space.bijector == z.space.bijector
+    return getattr(q, "any_space", False) or is_inside(q.space, z.space)
 
 
 def _check_q(z: RandomVariable, q: RandomVariable, auto_transform: bool) -> None:
-    if q.discrete:
-        raise TypeError(f"q {q.name!r} of {z.name!r} is discrete ({type(q).__name__}) and the variable is not")
     if not hasattr(q, "emit_draw"):
+        raise TypeError(f"q {q.name!r} of {z.name!r} is a {type(q).__name__}, which has no draws inside a program here")
+    if q.discrete != z.discrete and not (getattr(q, "any_space", False) and not z.discrete):
+        words = ("discrete", "not") if q.discrete else ("not discrete", "is")
         raise TypeError(
-            f"q {q.name!r} of {z.name!r} is a {type(q).__name__}, which has no reparameterised draws here: use "
-            "klqp.Normal, klqp.LogNormal, klqp.MultivariateNormalDiag, klqp.MultivariateNormalTriL, klqp.PointMass, "
-            "or a ready-made family such as klqp.MeanFieldNormal"
+            f"q {q.name!r} of {z.name!r} is {words[0]} ({type(q).__name__}) and the variable {words[1]} "
+            f"({type(z).__name__})"
         )
     if shares_space(q, z):
         if q.shape != z.shape:
             raise ValueError(f"q {q.name!r} has shape {q.shape}, but {z.name!r} has shape {z.shape}")
+        _check_categories(z, q)
         return
     if q.space.bijector != "identity" or not auto_transform:
         reason = "" if auto_transform else "; auto_transform=False forbids a transform"
-        raise TypeError(f"q {q.name!r} lives on {q.support}, but {z.name!r} on {z.support}{reason}")
+        raise TypeError(f"q {q.name!r} lives on {_space(q)}, but {z.name!r} on {_space(z)}{reason}")
     n = z.space.transform(z.shape).n_unconstrained
     if q.size != n:
         raise ValueError(
             f"q {q.name!r} has {q.size} coordinates, but {z.name!r} on {z.support} with shape {z.shape} has {n} "
             "unconstrained ones"
         )
+
+
+def _check_categories(z: RandomVariable, q: RandomVariable) -> None:
+    """Refuse a q that gives categories which the variable does not have."""
+    n, most = getattr(q, "n_categories", None), getattr(z, "n_categories", None)
+    if n is not None and most is not None and n > most:
+        raise ValueError(f"q {q.name!r} has {n} categories, but {z.name!r} has {most}")
+
+
+def _space(variable: RandomVariable) -> str:
+    space = variable.space
+    return (
+        f"{space.name} from {space.lower or '-inf'} to {space.upper or 'inf'}"
+        if space.lower or space.upper
+        else str(space)
+    )
 
 
 @dataclass(frozen=True)

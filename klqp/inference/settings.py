@@ -37,6 +37,7 @@ class RunOptions(TypedDict, total=False):
     entropy: str
     gradient: str
     baseline: str
+    enumerate: bool | str | Sequence[Any]
     draws: str
     init_loc: npt.ArrayLike
     init_scale: npt.ArrayLike
@@ -63,6 +64,7 @@ DEFAULTS: RunOptions = {
     "entropy": "auto",
     "gradient": "auto",
     "baseline": "mean",
+    "enumerate": "auto",
     "draws": "mc",
     "init_loc": 0.0,
     "init_scale": 0.1,
@@ -93,6 +95,7 @@ class Settings:
     entropy: str
     gradient: str
     baseline: str
+    enumerate: bool | str | tuple[RandomVariable, ...]
     draws: str
     starts: Mapping[tuple[str, RandomVariable], Float64]  # flat, by keyword and latent variable
     key: int  # of the noise
@@ -143,7 +146,8 @@ class Settings:
             optimizer=as_optimizer(asked["optimizer"]),
             entropy=asked["entropy"],
             gradient=_one_of("gradient", asked["gradient"], ("auto", "reparameterised", "score")),
-            baseline=_one_of("baseline", asked["baseline"], ("mean", "optimal")),
+            baseline=_one_of("baseline", asked["baseline"], ("mean", "optimal", "running")),
+            enumerate=_enumerate(asked["enumerate"], latents),
             draws=_one_of("draws", asked["draws"], ("mc", "antithetic", "sobol")),
             starts={
                 (name, z): _start(name, _own(name, asked[name], z), z, positive=name == "init_scale")
@@ -169,6 +173,20 @@ def _n_print(value: Any, n_iter: int) -> int:
     if value is None:
         return max(1, n_iter // 100)
     return 0 if value == 0 else positive_int("n_print", value)
+
+
+def _enumerate(value: Any, latents: Sequence[RandomVariable]) -> bool | str | tuple[RandomVariable, ...]:
+    if isinstance(value, (bool, np.bool_)):
+        return bool(value)
+    if isinstance(value, str) and value == "auto":
+        return value
+    given = tuple(value) if isinstance(value, (list, tuple)) else None
+    if given is None:
+        raise TypeError(f"enumerate must be True, False, 'auto' or a list of latent variables, not {value!r}")
+    for z in given:
+        if not any(z is x for x in latents):
+            raise ValueError(f"enumerate holds {z!r}, which is none of {[x.name for x in latents]}")
+    return given or False
 
 
 def _stop(rule: Any) -> StopRule | None:
@@ -209,7 +227,7 @@ def _own(name: str, value: Any, z: RandomVariable) -> Any:
 
 
 def _start(name: str, value: Any, z: RandomVariable, positive: bool = False) -> Float64:
-    shape = z.shape if z.space.bijector == "identity" else (z.space.transform(z.shape).n_unconstrained,)
+    shape = z.shape if z.space.bijector in ("identity", None) else (z.space.transform(z.shape).n_unconstrained,)
     try:
         array = np.asarray(value)
     except ValueError as error:  # ragged lists

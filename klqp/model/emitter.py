@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections import ChainMap
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
 
 import numpy as np
 import numpy.typing as npt
@@ -64,7 +65,7 @@ class Emitter:
         self.gradients = gradients
         self.offsets = offsets
         self.trainable = set(offsets) if trainable is None else trainable
-        self.arrays: dict[Expression, int] = {}
+        self.arrays: MutableMapping[Expression, int] = {}
         # The user's log densities, and those of one variable alone with the number of its array.
         self.calls: list[LogDensityCall] = []
         self.targets: list[tuple[_core.Target, int]] = []
@@ -82,6 +83,16 @@ class Emitter:
         copy = Emitter(self.core, self.offsets, set(), self.gradients)
         copy.placeholders = self.placeholders
         copy.arrays = {e: slot for e, slot in self.arrays.items() if _stays(e)}
+        return copy
+
+    def given(self, values: Mapping[Expression, int]) -> Emitter:
+        """Return an emitter into the same program in which some expressions have other arrays.
+
+        What depends on them must not have been emitted; all else is shared.
+        """
+        copy = Emitter(self.core, self.offsets, self.trainable, self.gradients)
+        copy.calls, copy.targets, copy.placeholders = self.calls, self.targets, self.placeholders
+        copy.arrays = ChainMap(dict(values), self.arrays)
         return copy
 
     def parameter(self, parameter: Parameter) -> int:

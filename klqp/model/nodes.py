@@ -490,7 +490,9 @@ def take(x: Expression, key: Any) -> Expression:
 
 def _take_rows(x: Expression, index: Expression) -> Expression:
     if not getattr(index, "integer", False):
-        raise TypeError("an index must be integers or a placeholder with dtype=int")
+        raise TypeError(
+            "an index must be integers, a placeholder with dtype=int or a discrete random variable of numbers"
+        )
     if x.ndim == 0:
         raise IndexError("a scalar cannot be indexed")
     width = math.prod(x.shape[1:])

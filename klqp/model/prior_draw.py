@@ -39,14 +39,18 @@ class PriorDraw:
         """
         if not isinstance(variable, Distribution):
             raise TypeError(f"{variable!r} is neither latent nor observed, and cannot be drawn from its prior")
-        flags = [emitter.core.flags(slot) for slot in args]
-        if any(active for _, active, _ in flags):
+        cls.require_no_gradient(emitter, variable, args)
+        call = cls(variable, [not emitter.core.flags(slot)[2] for slot in args])
+        return emitter.core.python(call, [*args, noise], variable.size)
+
+    @staticmethod
+    def require_no_gradient(emitter: Emitter, variable: Distribution, args: list[int]) -> None:
+        """Raise TypeError if parameters of draws without a gradient depend on what is optimised."""
+        if any(emitter.core.flags(slot)[1] for slot in args):
             raise TypeError(
                 f"{variable.name!r} is neither latent nor observed, and its draws ({type(variable).__name__}) have no "
                 "gradient in the parameters it depends on: list it among latent_vars"
             )
-        call = cls(variable, [not fixed for _, _, fixed in flags])
-        return emitter.core.python(call, [*args, noise], variable.size)
 
     def forward(self, args: list[Float64]) -> Float64:
         """Return draws (rows, size)."""

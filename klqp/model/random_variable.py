@@ -55,6 +55,11 @@ class RandomVariable(Expression):
         """Whether the values are discrete."""
         return self.space.discrete
 
+    @property
+    def integer(self) -> bool:
+        """Whether the values are integers, which can index arrays."""
+        return self.space.discrete and self.space.event_ndim == 0
+
     def emit_log_prob(
         self,
         emitter: Emitter,
@@ -95,6 +100,10 @@ class Distribution(RandomVariable):
     they exist ``_mean``, ``_variance`` and ``_entropy``.
     """
 
+    # What draws in a program are made from: columns of noise that are standard "normal" or "uniform".
+    noise_kind: ClassVar[str] = "normal"
+    # Whether such draws have a derivative in the parameters.
+    pathwise: ClassVar[bool] = True
     # The space of each parameter, by name, in the order of the kernel's arguments.
     parameter_supports: ClassVar[Mapping[str, Support]]
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from klqp import _core
 
-__all__ = ["Support", "as_support"]
+__all__ = ["Support", "as_support", "is_inside"]
 
 Float64 = npt.NDArray[np.float64]
 
@@ -197,6 +197,41 @@ COUNT_VECTOR = Support("count", 1, None, words="integers of at least 0", check=_
 BINARY = Support("binary", 0, None, words="0 or 1", check=_is_binary)
 INTEGER = Support("integer", 0, None, words="integers", check=_is_integer)
 ONE_HOT = Support("one_hot", 1, None, check=_is_one_hot)
+
+
+# Which spaces hold which others, of those that differ by more than their bounds.
+_HOLDS = {
+    "count": ("binary",),
+    "integer": ("count", "binary"),
+    "positive": ("nonnegative", "lower", "interval", "unit_interval"),
+    "lower": ("positive", "nonnegative", "interval", "unit_interval"),
+    "interval": ("unit_interval",),
+    "unit_interval": ("interval",),
+}
+
+
+def is_inside(inner: Support, outer: Support) -> bool:
+    """Return whether all values of one space, its boundary left out, are values of another of the same events.
+
+    Spaces with moving bounds are inside spaces of their name.
+    """
+    if inner.event_ndim != outer.event_ndim or inner.discrete != outer.discrete:
+        return False
+    if inner.name != outer.name and inner.bijector != outer.bijector and inner.name not in _HOLDS.get(outer.name, ()):
+        return False
+    return inner.moving or outer.moving or _bounds_inside(inner, outer)
+
+
+def _bounds_inside(inner: Support, outer: Support) -> bool:
+    natural = {"positive": 0.0, "nonnegative": 0.0, "binary": 0.0, "count": 0.0, "unit_interval": 0.0}
+    top = {"binary": 1.0, "unit_interval": 1.0}
+
+    def bounds(space: Support) -> tuple[Float64, Float64]:
+        lower = space.lower or (natural.get(space.name, -np.inf),)
+        return np.asarray(lower), np.asarray(space.upper or (top.get(space.name, np.inf),))
+
+    (low, high), (least, most) = bounds(inner), bounds(outer)
+    return bool(np.all(low >= least) and np.all(high <= most))
 
 
 def interval(lower: npt.ArrayLike, upper: npt.ArrayLike) -> Support:

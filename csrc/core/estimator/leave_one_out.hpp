@@ -13,19 +13,22 @@
 
 namespace klqp {
 
-enum class Baseline { mean, optimal };
+// running: a moving average over past steps, which one draw a step can do with.
+enum class Baseline { mean, optimal, running };
 
 inline Baseline parse_baseline(const std::string& name) {
   if (name == "mean") return Baseline::mean;
   if (name == "optimal") return Baseline::optimal;
-  throw ConfigError("baseline must be 'mean' or 'optimal', not '" + name + "'");
+  if (name == "running") return Baseline::running;
+  throw ConfigError("baseline must be 'mean', 'optimal' or 'running', not '" + name + "'");
 }
 
-inline void require_baseline(const Noise& draws) {
-  if (draws.n_groups() >= 2) return;
+inline void require_baseline(Baseline baseline, const Noise& draws) {
+  if (baseline == Baseline::running || draws.n_groups() >= 2) return;
   throw ConfigError(
       "score-function gradients need a baseline from independent draws: n_samples of at least 2 "
-      "(4 with antithetic draws), with one the estimate would always be 0");
+      "(4 with antithetic draws), with one the estimate would always be 0; or baseline='running', which takes it from "
+      "past steps");
 }
 
 // Sums over the accepted draws of one group, and over all of them.

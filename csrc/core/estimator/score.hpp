@@ -2,6 +2,7 @@
 //
 // With f_s = log p - log q (or log p alone, when the entropy has its formula) and score_s = grad_lambda log q(z_s):
 //   mean     grad = sum_s w_s (f_s - b_s) score_s, b_s the mean of f over the other groups of draws   (maths.md 3.5)
+//   running  b a moving average of f over past steps; the first step only teaches it
 //   optimal  b_s per coordinate i: (A_i - A_i,group) / (B_i - B_i,group), A_i = sum f score_i^2, B_i = sum score_i^2
 // A group is one draw for Monte Carlo, a pair for antithetic draws, a scramble for Sobol: draws of other groups are
 // independent of draw s, which is what keeps the baseline unbiased.
@@ -23,7 +24,7 @@ class ScoreFunction final : public Estimator {
     if (entropy != Entropy::monte_carlo && entropy != Entropy::closed_form) {
       throw ConfigError("score-function gradients take entropy 'monte_carlo' or 'closed_form'");
     }
-    require_baseline(draws);
+    require_baseline(baseline, draws);
     if (baseline == Baseline::optimal) scores_.resize(f_.size() * static_cast<std::size_t>(n_params));
   }
 
@@ -35,23 +36,39 @@ class ScoreFunction final : public Estimator {
       f_[s] = batch.weights[s] > 0.0 ? batch.logp[s] - (closed_form ? 0.0 : batch.logq[s]) : 0.0;
     }
     find_baselines(batch);
-    if (baseline_ == Baseline::mean) {
-      mean_baseline(batch, family, grad, team);
-    } else {
+    if (baseline_ == Baseline::optimal) {
       optimal_baseline(batch, family, grad, team);
+    } else {
+      mean_baseline(batch, family, grad, team);
     }
     if (closed_form) family.add_entropy_gradient(1.0, grad);
     return estimate_elbo(batch, family, closed_form);
   }
 
+  void reset() override { past_ = steps_ = 0.0; }
+
+  void visit_state(StateVisitor& visitor) override {
+    if (baseline_ != Baseline::running) return;
+    visitor.scalar("estimator/steps", steps_);
+    visitor.scalar("estimator/past", past_);
+  }
+
  private:
   // With no accepted draw in another group the baseline is f_s itself, which drops the draw.
   void find_baselines(const Batch& batch) {
+    if (baseline_ == Baseline::running) return past_baseline(batch);
     sums_.clear(batch.draws.n_groups());
     for (Index s = 0; s < batch.e.rows; ++s) {
       if (batch.weights[s] > 0.0) sums_.add(batch.draws.group(s), f_[s], 1.0);
     }
     for (Index s = 0; s < batch.e.rows; ++s) baselines_[s] = sums_.mean_outside(batch.draws.group(s), f_[s]);
+  }
+
+  void past_baseline(const Batch& batch) {
+    for (std::size_t s = 0; s < f_.size(); ++s) baselines_[s] = steps_ > 0.0 ? past_ : f_[s];
+    const double rate = std::max(0.05, 1.0 / (steps_ + 1.0));
+    past_ += rate * (weighted_mean(batch.weights, [&](Index s) { return f_[s]; }) - past_);
+    steps_ += 1.0;
   }
 
   void mean_baseline(const Batch& batch, const Family& family, Span grad, Team& team) {
@@ -92,6 +109,7 @@ class ScoreFunction final : public Estimator {
   std::vector<double> f_, baselines_, weights_;  // (S)
   std::vector<double> scores_;                   // (S, P), optimal baseline only
   LeaveOneOut sums_;
+  double past_ = 0.0, steps_ = 0.0;  // running baseline only
 };
 
 }  // namespace klqp

@@ -139,11 +139,12 @@ class FamilyDraw final : public Node {
   std::vector<double> e_;  // (S, E), only where the family standardises
 };
 
-// log q of a family's draw, times `factor`. Inputs: the draw and the parameters.
+// log q of a family's draw, times `factor`. Inputs: the draw and the parameters. As a score its cotangents go to the
+// parameters, whatever the sweep says.
 class FamilyLogDensity final : public Node {
  public:
-  FamilyLogDensity(const FamilyDraw& draw, double factor, std::vector<Slot*> inputs, Slot* output)
-      : Node(std::move(inputs), output), draw_(draw), factor_(factor) {}
+  FamilyLogDensity(const FamilyDraw& draw, double factor, bool score, std::vector<Slot*> inputs, Slot* output)
+      : Node(std::move(inputs), output), draw_(draw), factor_(factor), score_(score) {}
 
   void reserve(Index n_draws) override {
     weights_.assign(static_cast<std::size_t>(n_draws), 0.0);
@@ -162,11 +163,11 @@ class FamilyLogDensity final : public Node {
     sweep.for_rows(true, [&](Index first, Index n) {
       const auto weights = Span{weights_}.subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(n));
       const ConstMatrix e = draw_.standardised(first, n);
-      if (sweep.log_q_to_value && in(0).active) {
+      if (!score_ && sweep.log_q_to_value && in(0).active) {
         kernels().scale(n, -factor_, output_->adjoint + first, weights.data());
         family.add_precision(e, weights, {in(0).adjoint_at(first), n, family.dim()}, sweep.team);
       }
-      if (sweep.log_q_to_params && in(1).active) {
+      if ((score_ || sweep.log_q_to_params) && in(1).active) {
         kernels().scale(n, factor_, output_->adjoint + first, weights.data());
         const Matrix scratch{scratch_.data() + first * family.dim(), n, family.dim()};
         family.add_score(e, weights, scratch, draw_.param_adjoint(), sweep.team);
@@ -177,6 +178,7 @@ class FamilyLogDensity final : public Node {
  private:
   const FamilyDraw& draw_;
   double factor_;
+  bool score_;
   std::vector<double> weights_;  // (S)
   std::vector<double> scratch_;  // (S, D)
 };

@@ -7,6 +7,8 @@
 #include "model/config.hpp"
 #include "model/nodes/binary.hpp"
 #include "model/nodes/events/steps.hpp"
+#include "model/nodes/drawn_gather.hpp"
+#include "model/nodes/expectation.hpp"
 #include "model/nodes/gather.hpp"
 #include "model/nodes/matmul.hpp"
 #include "model/nodes/matrices.hpp"
@@ -67,7 +69,10 @@ inline constexpr Row<NodeMaker> kNodes[] = {
      }},
     {"gather",
      [](NodeSpec spec) -> std::unique_ptr<Node> {
-       return std::make_unique<Gather>(spec.config.integer("width"), std::move(spec.inputs), spec.output);
+       const Index width = spec.config.integer("width");
+       const bool drawn = spec.inputs.size() == 2 && spec.inputs[1]->per_draw;
+       if (drawn) return std::make_unique<DrawnGather>(width, std::move(spec.inputs), spec.output);
+       return std::make_unique<Gather>(width, std::move(spec.inputs), spec.output);
      }},
     {"concatenate",
      [](NodeSpec spec) -> std::unique_ptr<Node> {
@@ -121,6 +126,10 @@ inline constexpr Row<NodeMaker> kNodes[] = {
                                          config.integer("log_q", 0) != 0};
        return std::make_unique<LogMixture>(config.integer("n"), config.integer("size"), options, std::move(spec.inputs),
                                            spec.output);
+     }},
+    {"expectation",
+     [](NodeSpec spec) -> std::unique_ptr<Node> {
+       return std::make_unique<Expectation>(std::move(spec.inputs), spec.output);
      }},
     {"inverse_exp", make_inverse<InverseMap::Kind::exp>},
     {"inverse_softplus", make_inverse<InverseMap::Kind::softplus>},

@@ -81,6 +81,11 @@ class Categorical(_OverCategories):
     ) -> None:
         super().__init__(_weights("Categorical", logits, probs), shape=shape, name=name, support=INTEGER)
 
+    @property
+    def states(self) -> Float64:
+        """All values (K,) that an event can have."""
+        return np.arange(float(self.n_categories))
+
     def _sample(
         self, rng: np.random.Generator, shape: Shape, *, logits: Float64 | None = None, probs: Float64 | None = None
     ) -> Float64:
@@ -120,6 +125,11 @@ class OneHotCategorical(_OverCategories):
         parameters = _weights("OneHotCategorical", logits, probs)
         event = (last_size(*parameters.values()),)
         super().__init__(parameters, shape=shape, name=name, support=ONE_HOT, event_shape=event)
+
+    @property
+    def states(self) -> Float64:
+        """All values (K, K) that an event can have."""
+        return np.eye(self.n_categories)
 
     def _sample(
         self, rng: np.random.Generator, shape: Shape, *, logits: Float64 | None = None, probs: Float64 | None = None

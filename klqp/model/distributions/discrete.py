@@ -85,6 +85,11 @@ class Bernoulli(ElementwiseDistribution):
         self.kernel = f"bernoulli_{which}"
         super().__init__(parameters, shape=shape, name=name, support=BINARY)
 
+    @property
+    def states(self) -> Float64:
+        """All values (2,) that an element can have."""
+        return np.array([0.0, 1.0])
+
     def _sample(
         self, rng: np.random.Generator, shape: Shape, *, logits: Float64 | None = None, probs: Float64 | None = None
     ) -> Any:
