@@ -806,8 +806,8 @@ def test_parameters_that_vary_by_draw():
 
 
 ERRORS = [
-    (lambda: Categorical(), TypeError, "logits or probs"),
-    (lambda: Categorical([0.0], probs=[1.0]), TypeError, "not both"),
+    (lambda: Categorical(), ValueError, "exactly one of logits and probs, not neither"),
+    (lambda: Categorical([0.0], probs=[1.0]), ValueError, "not both"),
     (lambda: Categorical(probs=[0.5, 0.6]), ValueError, "probs of Categorical must be simplex"),
     (lambda: Categorical(logits=0.0), ValueError, "at least 1 axes"),
     (lambda: Multinomial(2.5, probs=[0.5, 0.5]), ValueError, "total_count of Multinomial must be integers"),
@@ -824,7 +824,7 @@ ERRORS = [
     (lambda: MultivariateNormalDiagPlusLowRank(0.0, 1.0, [1.0, 2.0]), ValueError, "must be matrices"),
     (lambda: LKJCholesky(0), ValueError, "dimension"),
     (lambda: LKJCholesky(2, -1.0), ValueError, "concentration"),
-    (lambda: Wishart(3.0), TypeError, "scale or scale_tril"),
+    (lambda: Wishart(3.0), ValueError, "exactly one of scale and scale_tril, not neither"),
     (lambda: Wishart(1.5, np.eye(3)), ValueError, "df of Wishart must be above 2"),
     (lambda: Mixture(Normal(), [Normal()]), TypeError, "must be a Categorical"),
     (lambda: Mixture(Categorical([0.0, 0.0]), [Normal()]), ValueError, "needs 2 components"),

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
+from klqp.model.distributions.alternatives import exactly_one
 from klqp.model.distributions.event import EventDistribution, last_size
 from klqp.model.random_variable import Shape
 from klqp.model.supports import COUNT, COUNT_VECTOR, INTEGER, ONE_HOT, ORDERED, REAL, REAL_VECTOR, SIMPLEX, Support
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["Categorical", "Multinomial", "OneHotCategorical", "OrderedLogistic"]
 
@@ -30,13 +28,6 @@ class _OverCategories(EventDistribution):
 
     def _law_sizes(self) -> dict[str, int]:
         return {"size": self.n_categories, "probs": int("probs" in self.parameters)}
-
-
-def _weights(kind: str, logits: Any, probs: Any) -> dict[str, Any]:
-    """Return the one of the two that was given."""
-    if (logits is None) == (probs is None):
-        raise TypeError(f"{kind} takes logits or probs, and not both")
-    return {"logits": logits} if probs is None else {"probs": probs}
 
 
 def probabilities(logits: Float64 | None, probs: Float64 | None) -> Float64:
@@ -79,7 +70,8 @@ class Categorical(_OverCategories):
     def __init__(
         self, logits: Any = None, probs: Any = None, *, shape: int | Shape | None = None, name: str | None = None
     ) -> None:
-        super().__init__(_weights("Categorical", logits, probs), shape=shape, name=name, support=INTEGER)
+        _, parameters = exactly_one("Categorical", logits=logits, probs=probs)
+        super().__init__(parameters, shape=shape, name=name, support=INTEGER)
 
     @property
     def states(self) -> Float64:
@@ -122,7 +114,7 @@ class OneHotCategorical(_OverCategories):
     def __init__(
         self, logits: Any = None, probs: Any = None, *, shape: int | Shape | None = None, name: str | None = None
     ) -> None:
-        parameters = _weights("OneHotCategorical", logits, probs)
+        _, parameters = exactly_one("OneHotCategorical", logits=logits, probs=probs)
         event = (last_size(*parameters.values()),)
         super().__init__(parameters, shape=shape, name=name, support=ONE_HOT, event_shape=event)
 
@@ -180,7 +172,7 @@ class Multinomial(_OverCategories):
         shape: int | Shape | None = None,
         name: str | None = None,
     ) -> None:
-        weights = _weights("Multinomial", logits, probs)
+        _, weights = exactly_one("Multinomial", logits=logits, probs=probs)
         parameters = {"total_count": total_count, **weights}
         event = (last_size(*weights.values()),)
         super().__init__(parameters, shape=shape, name=name, support=COUNT_VECTOR, event_shape=event)

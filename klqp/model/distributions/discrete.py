@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from klqp.model.distributions.alternatives import exactly_one
 from klqp.model.distributions.summation import bulk, summed_entropy
 from klqp.model.expression import Constant
 from klqp.model.random_variable import ElementwiseDistribution, Shape
@@ -27,15 +28,6 @@ from klqp.model.supports import (
 __all__ = ["Bernoulli", "BetaBinomial", "Binomial", "Geometric", "NegativeBinomial", "Poisson"]
 
 Float64 = npt.NDArray[np.float64]
-
-
-def _exactly_one(kind: str, **given: Any) -> tuple[str, dict[str, Any]]:
-    """Return the name of the one argument that is not None, and that argument by its name."""
-    there = {key: value for key, value in given.items() if value is not None}
-    if len(there) != 1:
-        came = "both" if there else "neither"
-        raise ValueError(f"{kind} takes exactly one of {' and '.join(given)}, not {came}")
-    return next(iter(there)), there
 
 
 def _given(**given: Float64 | None) -> dict[str, Float64]:
@@ -81,7 +73,7 @@ class Bernoulli(ElementwiseDistribution):
     def __init__(
         self, logits: Any = None, probs: Any = None, *, shape: int | Shape | None = None, name: str | None = None
     ) -> None:
-        which, parameters = _exactly_one("Bernoulli", logits=logits, probs=probs)
+        which, parameters = exactly_one("Bernoulli", logits=logits, probs=probs)
         self.kernel = f"bernoulli_{which}"
         super().__init__(parameters, shape=shape, name=name, support=BINARY)
 
@@ -142,7 +134,7 @@ class Binomial(ElementwiseDistribution):
         shape: int | Shape | None = None,
         name: str | None = None,
     ) -> None:
-        which, parameters = _exactly_one("Binomial", logits=logits, probs=probs)
+        which, parameters = exactly_one("Binomial", logits=logits, probs=probs)
         self.kernel = f"binomial_{which}"
         super().__init__({"total_count": total_count, **parameters}, shape=shape, name=name, support=COUNT)
         self.space = _up_to(self.parameters["total_count"], self.shape)
@@ -272,7 +264,7 @@ class Poisson(ElementwiseDistribution):
     def __init__(
         self, rate: Any = None, log_rate: Any = None, *, shape: int | Shape | None = None, name: str | None = None
     ) -> None:
-        which, parameters = _exactly_one("Poisson", rate=rate, log_rate=log_rate)
+        which, parameters = exactly_one("Poisson", rate=rate, log_rate=log_rate)
         self.kernel = "poisson" if which == "rate" else "poisson_log"
         super().__init__(parameters, shape=shape, name=name, support=COUNT)
 
@@ -331,7 +323,7 @@ class NegativeBinomial(ElementwiseDistribution):
         shape: int | Shape | None = None,
         name: str | None = None,
     ) -> None:
-        which, parameters = _exactly_one("NegativeBinomial", logits=logits, probs=probs)
+        which, parameters = exactly_one("NegativeBinomial", logits=logits, probs=probs)
         self.kernel = f"negative_binomial_{which}"
         super().__init__({"total_count": total_count, **parameters}, shape=shape, name=name, support=COUNT)
 
@@ -381,7 +373,7 @@ class Geometric(ElementwiseDistribution):
     def __init__(
         self, logits: Any = None, probs: Any = None, *, shape: int | Shape | None = None, name: str | None = None
     ) -> None:
-        which, parameters = _exactly_one("Geometric", logits=logits, probs=probs)
+        which, parameters = exactly_one("Geometric", logits=logits, probs=probs)
         self.kernel = f"geometric_{which}"
         super().__init__(parameters, shape=shape, name=name, support=COUNT)
 

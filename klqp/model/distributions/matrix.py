@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from klqp._checks import positive_int
+from klqp.model.distributions.alternatives import exactly_one
 from klqp.model.distributions.event import EventDistribution, check_square, diagonal, last_size, swapped
 from klqp.model.distributions.multivariate_normal import emit_cholesky
 from klqp.model.expression import Constant
@@ -122,9 +123,7 @@ class Wishart(EventDistribution):
         shape: int | Shape | None = None,
         name: str | None = None,
     ) -> None:
-        if (scale is None) == (scale_tril is None):
-            raise TypeError("Wishart takes scale or scale_tril, and not both")
-        spread = {"scale": scale} if scale_tril is None else {"scale_tril": scale_tril}
+        _, spread = exactly_one("Wishart", scale=scale, scale_tril=scale_tril)
         for key, value in spread.items():
             check_square("Wishart", key, value)
         size = last_size(*spread.values())
