@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -129,15 +128,9 @@ class Engine:
         )
 
     def _make_run(self) -> _core.Run:
-        rule, inf = self.settings.optimizer, math.inf
-        config = _core.RunConfig(
-            clip_value=inf if rule.clip_value is None else rule.clip_value,
-            clip_norm=inf if rule.clip_norm is None else rule.clip_norm,
-            average=rule.average,
-            n_threads=self.settings.n_threads,
-        )
-        noise, estimator = self._noise(self.choice.n_groups), self.choice.spec()
-        return _core.Run(self._spec, self._target, noise, estimator, rule.spec(), config, self._start)
+        settings, estimator = self.settings, self.choice.spec()
+        noise, rule = self._noise(self.choice.n_groups), settings.optimizer.spec()
+        return _core.Run(self._spec, self._target, noise, estimator, rule, settings.run_config(), self._start)
 
 
 def as_state(snapshot: dict[str, Any]) -> dict[str, Float64]:

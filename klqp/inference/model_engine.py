@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -246,21 +245,14 @@ class ModelEngine:
         return trial.asks_gradients(params, self.settings.key, self.settings.n_samples)
 
     def _make_run(self) -> _core.Run:
-        s, rule, inf = self.settings, self.settings.optimizer, math.inf
-        config = _core.RunConfig(
-            clip_value=inf if rule.clip_value is None else rule.clip_value,
-            clip_norm=inf if rule.clip_norm is None else rule.clip_norm,
-            average=rule.average,
-            n_threads=s.n_threads,
-        )
-        core = self.compiled.core
+        s, core = self.settings, self.compiled.core
         noise = make_noise(s.draws, s.n_samples, max(1, core.noise_dim), s.key, self.plan.n_groups, core.uniforms)
         return _core.model_run(
             self.compiled.core,
             self.plan.baseline,
             noise,
-            rule.spec(),
-            config,
+            s.optimizer.spec(),
+            s.run_config(),
             self._start,
             self._objective,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from typing import Any, TypedDict
 import numpy as np
 import numpy.typing as npt
 
+from klqp import _core
 from klqp._checks import positive_int
 from klqp._seeds import Seed, as_key
 from klqp._threads import get_num_threads
@@ -115,6 +117,16 @@ class Settings:
         """Return ``init_loc`` or ``init_scale`` of a latent variable with n unconstrained coordinates."""
         given = self.starts[which, z]
         return np.full(n, given[0]) if given.size == 1 else given
+
+    def run_config(self) -> _core.RunConfig:
+        """Return what the core's run needs of the settings beside its parts."""
+        rule = self.optimizer
+        return _core.RunConfig(
+            clip_value=math.inf if rule.clip_value is None else rule.clip_value,
+            clip_norm=math.inf if rule.clip_norm is None else rule.clip_norm,
+            average=rule.average,
+            n_threads=self.n_threads,
+        )
 
     @classmethod
     def read(cls, options: Mapping[str, Any], problem: Problem) -> Settings:
