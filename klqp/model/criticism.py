@@ -171,9 +171,7 @@ def _cross_entropy(y: Float64, mean: Float64) -> float:
 
 METRICS: dict[str, Callable[[Float64, Float64], float]] = {
     "mean_squared_error": lambda y, mean: float(np.mean((y - mean) ** 2)),
-    "mse": lambda y, mean: float(np.mean((y - mean) ** 2)),
     "mean_absolute_error": lambda y, mean: float(np.mean(np.abs(y - mean))),
-    "mae": lambda y, mean: float(np.mean(np.abs(y - mean))),
     "mean_absolute_percentage_error": lambda y, mean: float(100 * np.mean(np.abs((y - mean) / y))),
     "mean_squared_logarithmic_error": lambda y, mean: float(np.mean((np.log1p(y) - np.log1p(mean)) ** 2)),
     "binary_accuracy": _binary_accuracy,
@@ -183,6 +181,7 @@ METRICS: dict[str, Callable[[Float64, Float64], float]] = {
     "squared_hinge": lambda y, mean: float(np.mean(np.maximum(0.0, 1.0 - y * mean) ** 2)),
     "cosine_proximity": lambda y, mean: float(np.sum(y * mean) / np.sqrt(np.sum(y**2) * np.sum(mean**2))),
 }
+METRICS |= {"mse": METRICS["mean_squared_error"], "mae": METRICS["mean_absolute_error"]}
 
 
 def evaluate(
