@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from klqp._seeds import Seed, as_key
 from klqp.model.expression import Constant, Expression, as_data, as_expression
+from klqp.model.fitting import fit_events
 from klqp.model.supports import REAL, Support
 
 if TYPE_CHECKING:
@@ -290,11 +291,7 @@ class ElementwiseDistribution(Distribution):
 
     def _fit(self, emitter: Emitter, parameter: Expression, slot: int) -> int:
         """Repeat a parameter's array to the variable's size where it is neither that nor one number."""
-        if parameter.size in (1, self.size):
-            return slot
-        positions = np.arange(parameter.size).reshape(parameter.shape)
-        index = emitter.core.data(np.broadcast_to(positions, self.shape).astype(np.float64))
-        return emitter.core.node("gather", [slot, index], self.size, {"width": [1]}, {})
+        return fit_events(emitter, slot, parameter, 0, self.shape)
 
 
 def rng_of(seed: Seed) -> np.random.Generator:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,12 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from klqp.model.expression import Expression, as_expression
+from klqp.model.fitting import fit_events
 from klqp.model.random_variable import Distribution, Shape
 
 if TYPE_CHECKING:
     from klqp.model.emitter import Emitter
 
-__all__ = ["EventDistribution", "as_vector", "event_total", "fit_events"]
+__all__ = ["EventDistribution", "as_vector", "event_total"]
 
 Float64 = npt.NDArray[np.float64]
 
@@ -55,18 +55,6 @@ class EventDistribution(Distribution):
         inputs = [value, *self._law_args(emitter, args)] + ([] if scale is None else [scale])
         sizes = {key: [n] for key, n in self._law_sizes().items()}
         return emitter.core.event_density(self.law, inputs, self.n_events, sizes, summed, scale is not None, log_q)
-
-
-def fit_events(emitter: Emitter, slot: int, parameter: Expression, event_ndim: int, batch: Shape) -> int:
-    """Repeat a parameter's array for every event of a batch where it is neither one for each nor one for all."""
-    own = parameter.shape[: parameter.ndim - event_ndim]
-    n, width = math.prod(batch), math.prod(parameter.shape[parameter.ndim - event_ndim :])
-    if math.prod(own) in (1, n):
-        return slot
-    index = np.broadcast_to(np.arange(math.prod(own)).reshape(own), batch)
-    return emitter.core.node(
-        "gather", [slot, emitter.core.data(index.astype(np.float64))], n * width, {"width": [width]}
-    )
 
 
 def event_total(emitter: Emitter, x: int, n: int, width: int, scale: int | None, summed: bool) -> int:

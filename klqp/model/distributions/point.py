@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from klqp.model.distributions.event import EventDistribution
 from klqp.model.expression import Expression, as_expression
+from klqp.model.fitting import fit_events
 from klqp.model.random_variable import Distribution, Shape
 from klqp.model.supports import REAL, Support
 
@@ -55,12 +56,7 @@ class PointMass(EventDistribution):
 
     def emit_draw(self, emitter: Emitter, noise: int, args: list[int]) -> int:
         """Return the point's array."""
-        (params,) = self.inputs
-        if params.size == self.size:
-            return args[0]
-        positions = np.broadcast_to(np.arange(params.size).reshape(params.shape), self.shape)
-        index = emitter.core.data(positions.astype(np.float64))
-        return emitter.core.node("gather", [args[0], index], self.size, {"width": [1]}, {})
+        return fit_events(emitter, args[0], self.inputs[0], 0, self.shape, one_for_all=False)
 
     def _sample(self, rng: np.random.Generator, shape: Shape, *, params: Float64) -> Float64:
         return np.broadcast_to(params, shape)
