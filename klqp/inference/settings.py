@@ -172,7 +172,7 @@ class Settings:
             progress=_progress(asked["progress"]),
             scale=_by_variable("scale", asked["scale"], known),
             kl_scaling=kl_scaling,
-            var_list=_parameters("var_list", asked["var_list"], problem),
+            var_list=_var_list(asked["var_list"], problem),
             auto_transform=_boolean("auto_transform", asked["auto_transform"]),
             logdir=asked["logdir"],
             log_timestamp=_boolean("log_timestamp", asked["log_timestamp"]),
@@ -299,6 +299,14 @@ def _parameters(name: str, value: Any, problem: Problem) -> tuple[Parameter, ...
     for p in given:
         if not isinstance(p, Parameter) or p not in known:
             raise ValueError(f"{name} must hold parameters of this inference, not {p!r}")
+    return given
+
+
+def _var_list(value: Any, problem: Problem) -> tuple[Parameter, ...] | None:
+    given = _parameters("var_list", value, problem)
+    # A ready-made family has parameters of its own, which var_list does not name.
+    if given == () and not any(factor.family for factor in problem.factors):
+        raise ValueError("var_list is empty, so there is nothing to optimise: leave it out to optimise all parameters")
     return given
 
 

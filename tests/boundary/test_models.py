@@ -305,6 +305,18 @@ def test_points_outside_a_support_have_no_density(m):
 
 
 # --- keywords of a run by variable ---
+def test_empty_var_list_leaves_only_ready_made_families(m):
+    words = ("var_list is empty", "nothing to optimise")
+    theirs = m.inference({m.mu: normal_q(name="q1"), m.tau: normal_q(name="q2")})
+    check(ValueError, words, lambda: theirs.run(var_list=[], **QUIET))
+    rate = klqp.Parameter(1.0, support="positive", name="rate")
+    likelihood = klqp.KLqp(data={klqp.Poisson(rate, shape=2): [1, 4]})
+    check(ValueError, words, lambda: likelihood.run(var_list=(), **QUIET))
+    ready_made = m.inference()
+    ready_made.run(var_list=[], **QUIET)
+    assert ready_made.posterior["mu"].mean() != 0
+
+
 OPTIONS = [
     ({"scale": lambda m: {"x": 2.0}}, ValueError, ("scale", "'x'", "'mu'", "'tau'", "'x'", "'n'")),
     ({"scale": lambda m: {klqp.Normal(name="y"): 2.0}}, ValueError, ("scale", "'y'", "'mu'")),
