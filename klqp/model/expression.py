@@ -32,8 +32,6 @@ class Expression:
         What it is computed from.
     """
 
-    # Lets an ndarray on the left leave the operation to us.
-    __array_ufunc__ = None
     __iter__ = None
 
     def __init__(self, shape: Shape, inputs: Sequence[Expression] = ()) -> None:
@@ -78,6 +76,20 @@ class Expression:
 
     def __rtruediv__(self, other: Any) -> Expression:
         return _apply("divide", other, self)
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
+        """Take over the operators of an ndarray on the left; refuse all other functions of NumPy.
+
+        Raises
+        ------
+        TypeError
+            If the function is not an operator; the message names klqp's own where there is one.
+        """
+        if ufunc in (np.equal, np.not_equal) and method == "__call__":
+            return ufunc is np.not_equal  # by identity, and the other is an array
+        if ufunc not in _OPERATORS or method != "__call__" or options:
+            raise TypeError(_refusal(ufunc, method))
+        return _apply(ufunc.__name__, *inputs)
 
     def __neg__(self) -> Expression:
         return _apply("negative", self)
@@ -129,6 +141,24 @@ class Expression:
 
     def __repr__(self) -> str:
         return f"<klqp {type(self).__name__} shape={self.shape}>"
+
+
+# What NumPy calls for an operator between an ndarray and an expression.
+_OPERATORS = (np.add, np.subtract, np.multiply, np.divide, np.matmul, np.negative, np.power)
+_OTHER_NAMES = {"expit": "sigmoid", "gammaln": "lgamma", "ndtr": "norm_cdf"}
+
+
+def _refusal(ufunc: np.ufunc, method: str) -> str:
+    """Return the error of a function that needs the numbers of an array."""
+    from klqp.model import nodes
+
+    name = _OTHER_NAMES.get(ufunc.__name__, ufunc.__name__)
+    called = ufunc.__name__ if method == "__call__" else f"{ufunc.__name__}.{method}"
+    if method == "__call__" and name in nodes.__all__:
+        hint = f"use klqp.{name}"
+    else:
+        hint = "klqp has no such function; klqp.Deterministic takes one of your own with its gradient"
+    return f"NumPy's {called} needs numbers, and an expression has none before an inference runs: {hint}"
 
 
 def _apply(name: str, *args: Any) -> Expression:

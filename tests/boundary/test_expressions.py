@@ -1,9 +1,11 @@
 """What the model language refuses: each message says what was expected and what came."""
 
 import copy
+import operator
 
 import numpy as np
 import pytest
+import scipy.special
 
 from klqp.model import nodes
 from klqp.model.ancestral import evaluate
@@ -79,7 +81,18 @@ rows = placeholder(4, dtype=int, name="rows")
         (lambda: x < 1, TypeError, "not supported"),
         (lambda: len(scalar), TypeError, "no length"),
         (lambda: iter(x), TypeError, "not iterable"),
-        (lambda: np.exp(x), TypeError, "__array_ufunc__|does not support ufuncs"),
+        (lambda: np.ones(3) < x, TypeError, "less needs numbers"),
+        (lambda: np.ones(3) ** x, TypeError, "exponent must be one constant number"),
+        # NumPy's functions
+        (lambda: np.exp(x), TypeError, r"NumPy's exp needs numbers.*: use klqp\.exp$"),
+        (lambda: np.abs(x), TypeError, r"use klqp\.absolute$"),
+        (lambda: scipy.special.expit(x), TypeError, r"use klqp\.sigmoid$"),
+        (lambda: np.arctan(x), TypeError, r"arctan needs numbers.*klqp\.Deterministic"),
+        (lambda: np.maximum(np.zeros(3), x), TypeError, "maximum needs numbers"),
+        (lambda: np.exp(np.ones(3), out=x), TypeError, "exp needs numbers"),
+        (lambda: np.add.reduce(x), TypeError, r"add\.reduce needs numbers"),
+        (lambda: np.add(np.ones(3), x, out=np.ones((2, 3))), TypeError, "add needs numbers"),
+        (lambda: operator.iadd(np.ones((2, 3)), x), TypeError, "add needs numbers"),
         # placeholders and parameters
         (lambda: placeholder(0), ValueError, "each size in shape must be a positive integer, not 0"),
         (lambda: placeholder(2.5), TypeError, "each size in shape must be a positive integer, not 2.5"),
@@ -138,3 +151,23 @@ def test_values_given_are_not_changed():
     values = np.arange(6.0).reshape(2, 3)
     values.flags.writeable = False
     evaluate([v * 2.0], {v: values}, 2)
+
+
+@pytest.mark.parametrize("array", [np.full((2, 3), 2.0), np.float64(2.0), np.int64(2)], ids=["array", "float", "int"])
+@pytest.mark.parametrize("apply", [operator.add, operator.sub, operator.mul, operator.truediv])
+def test_numpy_on_the_left(array, apply):
+    values = np.arange(1.0, 7.0).reshape(2, 3)
+    (result,) = evaluate([apply(array, x)], {x: values}, 1)
+    np.testing.assert_array_equal(result, apply(array, values))
+
+
+def test_matrix_on_the_left():
+    values = np.arange(6.0).reshape(2, 3)
+    (result,) = evaluate([np.ones((4, 2)) @ x], {x: values}, 1)
+    np.testing.assert_array_equal(result, np.ones((4, 2)) @ values)
+
+
+def test_arrays_are_other_objects():
+    assert (np.ones((2, 3)) == x) is False
+    assert (np.ones((2, 3)) != x) is True
+    assert (x == np.ones((2, 3))) is False
