@@ -28,7 +28,7 @@ __all__ = ["FTRL", "SGD", "Adadelta", "Adagrad", "Adam", "DoWG", "Momentum", "Op
 _COMMON = ("learning_rate", "schedule", "clip_norm", "clip_value", "average")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Optimizer:
     """What all optimizers share; not used by itself."""
 
@@ -49,6 +49,19 @@ class Optimizer:
             raise TypeError(f"average must be True or False, not {self.average!r}")
         as_schedule(self.schedule)
 
+    # Written once: dataclass would compile them for every class, at 3 ms of the import of klqp.
+    def __repr__(self) -> str:
+        return f"{type(self).__qualname__}({', '.join(f'{f.name}={getattr(self, f.name)!r}' for f in fields(self))})"
+
+    def __eq__(self, other: object) -> bool:
+        return self._settings() == other._settings() if type(other) is type(self) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._settings())
+
+    def _settings(self) -> tuple[object, ...]:
+        return tuple(getattr(self, f.name) for f in fields(self))
+
     def fingerprint(self) -> str:
         """Return the settings as text that is the same in every process, also with a function as schedule."""
         named = callable(self.schedule) and not is_dataclass(self.schedule)
@@ -61,7 +74,7 @@ class Optimizer:
         return _core.OptimizerSpec(self.core_name, own)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Adam(Optimizer):
     """Adam (Kingma & Ba 2015, algorithm 1): steps of a running mean over a running size of the gradient."""
 
@@ -78,7 +91,7 @@ class Adam(Optimizer):
         _check_range(self, "epsilon", 0, math.inf)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class SGD(Optimizer):
     """Stochastic gradient descent (Robbins & Monro 1951)."""
 
@@ -87,7 +100,7 @@ class SGD(Optimizer):
     core_name: ClassVar[str] = "sgd"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Momentum(Optimizer):
     """Gradient descent with classical or Nesterov momentum (Sutskever et al. 2013)."""
 
@@ -102,7 +115,7 @@ class Momentum(Optimizer):
         _check_range(self, "momentum", 0, 1, low_included=True)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Adagrad(Optimizer):
     """Adagrad (Duchi, Hazan & Singer 2011): steps over the root of the sum of squared gradients."""
 
@@ -118,7 +131,7 @@ class Adagrad(Optimizer):
         _check_range(self, "epsilon", 0, math.inf, low_included=True)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Adadelta(Optimizer):
     """Adadelta (Zeiler 2012): step sizes from a running size of past updates."""
 
@@ -134,7 +147,7 @@ class Adadelta(Optimizer):
         _check_range(self, "epsilon", 0, math.inf)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class RMSprop(Optimizer):
     """RMSprop (Tieleman & Hinton 2012): steps over a running root mean square of the gradient."""
 
@@ -152,7 +165,7 @@ class RMSprop(Optimizer):
         _check_range(self, "epsilon", 0, math.inf)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class FTRL(Optimizer):
     """FTRL-Proximal (McMahan et al. 2013, algorithm 1), started at the run's own start.
 
@@ -173,7 +186,7 @@ class FTRL(Optimizer):
             _check_range(self, name, 0, math.inf, low_included=True)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class DoWG(Optimizer):
     """DoWG (Khaled, Mishchenko & Jin 2023): gradient descent that finds its own step size.
 

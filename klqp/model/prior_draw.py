@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -72,4 +71,6 @@ class PriorDraw:
 
 
 def _digest(noise: Float64) -> bytes:
+    import hashlib  # loads OpenSSL
+
     return hashlib.blake2b(noise.tobytes(), digest_size=16).digest()

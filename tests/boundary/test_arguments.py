@@ -745,6 +745,15 @@ def test_optimizers_take_keywords_only_and_do_not_change():
         Adam().learning_rate = 1.0
 
 
+@pytest.mark.parametrize("cls", [Adam, optimizers.SGD, optimizers.DoWG, optimizers.Momentum])
+def test_optimizers_are_equal_by_their_settings(cls):
+    assert cls() == cls()
+    assert hash(cls()) == hash(cls())
+    assert cls() != cls(learning_rate=0.25)
+    assert cls() != optimizers.FTRL()
+    assert eval(repr(cls(clip_norm=2.0)), vars(optimizers)) == cls(clip_norm=2.0)
+
+
 @pytest.mark.parametrize("rate", [np.float32(0.25), np.float64(0.25), 0.25])
 def test_learning_rates_of_any_real_type(rate):
     inference = fit(optimizer=Adam(learning_rate=rate, schedule="constant"))
