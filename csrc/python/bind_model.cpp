@@ -5,6 +5,7 @@
 #include "core/run.hpp"
 #include "model/bijectors/registry.hpp"
 #include "model/nodes/density.hpp"
+#include "model/nodes/discrete_draws.hpp"
 #include "model/nodes/events/event_density.hpp"
 #include "model/nodes/events/registry.hpp"
 #include "model/nodes/registry.hpp"
@@ -76,6 +77,15 @@ class ModelBuilder {
     return add(inputs, size, [&](std::vector<Slot*> in, Slot* out) {
       return std::make_unique<klqp::LocationScaleDraw>(std::move(in), out);
     });
+  }
+
+  // A draw without a derivative.
+  Id discrete_draw(const std::string& name, const std::vector<Id>& inputs, Index size,
+                   const std::map<std::string, std::vector<Index>>& integers) {
+    const std::vector<Slot*> in = slots_of(inputs);
+    Slot* const out = program().add_draw(size, in);
+    program().add_node(klqp::make_discrete_draw(name, {integers, {}}, in, out));
+    return keep(out);
   }
 
   // Returns the numbers of the draw, and of its log density and its entropy times `factor`.
@@ -228,11 +238,15 @@ class ModelBuilder {
 
   template <class Make>
   Id add(const std::vector<Id>& inputs, Index size, const Make& make) {
-    std::vector<Slot*> in;
-    for (const Id id : inputs) in.push_back(slot(id));
+    std::vector<Slot*> in = slots_of(inputs);
     Slot* const out = program().add_output(size, in);
     program().add_node(make(std::move(in), out));
     return keep(out);
+  }
+  std::vector<Slot*> slots_of(const std::vector<Id>& ids) const {
+    std::vector<Slot*> out;
+    for (const Id id : ids) out.push_back(slot(id));
+    return out;
   }
 
   void run_forward(Index n_draws, const Array& params, const Array& noise, const std::vector<Array>& inputs) {
@@ -314,6 +328,8 @@ void bind_model(py::module_& module) {
       .def("event_density", &Builder::event_density, py::arg("name"), py::arg("inputs"), py::arg("n_events"),
            py::arg("sizes"), py::arg("summed") = true, py::arg("scaled") = false, py::arg("log_q") = false)
       .def("draw", &Builder::draw, py::arg("inputs"), py::arg("size"))
+      .def("discrete_draw", &Builder::discrete_draw, py::arg("name"), py::arg("inputs"), py::arg("size"),
+           py::arg("integers") = std::map<std::string, std::vector<Index>>{})
       .def("family", &Builder::family, py::arg("spec"), py::arg("params"), py::arg("noise"), py::arg("factor") = 1.0)
       .def("family_score", &Builder::family_score, py::arg("draw"), py::arg("params"))
       .def("transform", &Builder::transform, py::arg("name"), py::arg("n_events"), py::arg("size"), py::arg("lower"),

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy import special
+from scipy import special, stats
 
 from klqp import _core
 
@@ -138,6 +138,10 @@ def every_sharing(case):
 
 def positive(*args, **kwargs):
     return Case(*args, **kwargs, low=0.2, high=3.0)
+
+
+def inside(*args, **kwargs):
+    return Case(*args, **kwargs, low=0.05, high=0.95)
 
 
 def elementwise(twin, make=Case, numbers=()):
@@ -272,6 +276,17 @@ EXAMPLES: dict[str, Callable[[], Any]] = {
     "cos": elementwise(np.cos),
     "lgamma": elementwise(lambda x: Analytic(special.gammaln, special.digamma)(x), positive),
     "norm_cdf": elementwise(lambda x: Analytic(special.ndtr, lambda y: np.exp(-y * y / 2) / math.sqrt(2 * math.pi))(x)),
+    "exponential_ppf": elementwise(lambda u: -np.log(1 - u), inside),
+    "gumbel_ppf": elementwise(lambda u: -np.log(-np.log(u)), inside),
+    "laplace_ppf": elementwise(lambda u: np.where(u.real < 0.5, np.log(2 * u), -np.log(2 - 2 * u)), inside),
+    "logit": elementwise(lambda u: np.log(u / (1 - u)), inside),
+    "cauchy_ppf": elementwise(lambda u: np.tan(np.pi * (u - 0.5)), inside),
+    "half_cauchy_ppf": elementwise(lambda u: np.tan(np.pi / 2 * u), inside),
+    "half_normal_ppf": elementwise(
+        lambda u: Analytic(stats.halfnorm.ppf, lambda v: 1 / stats.halfnorm.pdf(stats.halfnorm.ppf(v)))(u), inside
+    ),
+    "exp_above_0": elementwise(np.exp),
+    "sigmoid_inside": elementwise(lambda x: 1 / (1 + np.exp(-x))),
 }
 
 

@@ -27,6 +27,11 @@ inline void tanh_values(Index n, const double* x, double* y) noexcept {
   for (Index i = 0; i < n; ++i) y[i] = std::isnan(x[i]) ? x[i] : y[i] / (y[i] + 2.0);
 }
 
+inline double nearer_end(double u) noexcept { return u < 0.5 ? u : 1.0 - u; }
+
+inline constexpr double kPi = 3.1415926535897932385;
+inline constexpr double kSmallest = 0x1p-1022, kBelow1 = 1.0 - 0x1p-53;
+
 using X = const double*;
 
 // `constant` is the exponent of "power" and the number that "add" and "multiply_by" apply.
@@ -82,6 +87,80 @@ inline constexpr UnaryFunction kUnaryFunctions[] = {
        kernels().exp(n, d, d);
        kernels().scale(n, 0.39894228040143267794, d, d);
      }},
+    // Inverses of distribution functions at u in (0, 1), each from the end of the interval that is nearer.
+    {"exponential_ppf",
+     [](Index n, X u, double* y, double) {
+       fill(n, y, [&](Index i) { return -u[i]; });
+       kernels().log1p(n, y, y);
+       fill(n, y, [&](Index i) { return -y[i]; });
+     },
+     [](Index n, X u, X, double* d, double) { fill(n, d, [&](Index i) { return 1.0 / (1.0 - u[i]); }); }},
+    {"gumbel_ppf",
+     [](Index n, X u, double* y, double) {
+       kernels().log(n, u, y);
+       fill(n, y, [&](Index i) { return -y[i]; });
+       kernels().log(n, y, y);
+       fill(n, y, [&](Index i) { return -y[i]; });
+     },
+     [](Index n, X u, X, double* d, double) {
+       kernels().log(n, u, d);
+       fill(n, d, [&](Index i) { return -1.0 / (u[i] * d[i]); });
+     }},
+    {"laplace_ppf",
+     [](Index n, X u, double* y, double) {
+       fill(n, y, [&](Index i) { return 2.0 * nearer_end(u[i]); });
+       kernels().log(n, y, y);
+       fill(n, y, [&](Index i) { return u[i] > 0.5 ? -y[i] : y[i]; });
+     },
+     [](Index n, X u, X, double* d, double) { fill(n, d, [&](Index i) { return 1.0 / nearer_end(u[i]); }); }},
+    {"logit",
+     [](Index n, X u, double* y, double) {  // log((1 - u) / u) = log1p((1 - 2 u) / u) for u below 1/2
+       fill(n, y, [&](Index i) { return std::fabs(1.0 - 2.0 * u[i]) / nearer_end(u[i]); });
+       kernels().log1p(n, y, y);
+       fill(n, y, [&](Index i) { return u[i] < 0.5 ? -y[i] : y[i]; });
+     },
+     [](Index n, X u, X, double* d, double) { fill(n, d, [&](Index i) { return 1.0 / (u[i] * (1.0 - u[i])); }); }},
+    {"cauchy_ppf",
+     [](Index n, X u, double* y, double) {  // the tangent of pi (u - 1/2); outside, of the angle that is left over it
+       fill(n, y, [&](Index i) {
+         const double end = nearer_end(u[i]);
+         if (end > 0.25) return std::tan(kPi * (u[i] - 0.5));
+         const double far = 1.0 / std::tan(kPi * end);
+         return u[i] < 0.5 ? -far : far;
+       });
+     },
+     [](Index n, X, X y, double* d, double) { fill(n, d, [&](Index i) { return kPi * (1.0 + y[i] * y[i]); }); }},
+    {"half_cauchy_ppf",
+     [](Index n, X u, double* y, double) {
+       fill(n, y, [&](Index i) {
+         return u[i] < 0.5 ? std::tan(0.5 * kPi * u[i]) : 1.0 / std::tan(0.5 * kPi * (1.0 - u[i]));
+       });
+     },
+     [](Index n, X, X y, double* d, double) { fill(n, d, [&](Index i) { return 0.5 * kPi * (1.0 + y[i] * y[i]); }); }},
+    {"half_normal_ppf",
+     [](Index n, X u, double* y, double) {
+       fill(n, y, [&](Index i) { return 0.5 * (1.0 - u[i]); });
+       kernels().norm_ppf(n, y, y);
+       fill(n, y, [&](Index i) { return -y[i]; });
+     },
+     [](Index n, X, X y, double* d, double) {
+       fill(n, d, [&](Index i) { return 0.5 * y[i] * y[i]; });
+       kernels().exp(n, d, d);
+       kernels().scale(n, 1.2533141373155002512, d, d);  // sqrt(pi / 2)
+     }},
+    // Maps that do not round to the ends of their range.
+    {"exp_above_0",
+     [](Index n, X x, double* y, double) {
+       kernels().exp(n, x, y);
+       fill(n, y, [&](Index i) { return y[i] < kSmallest ? kSmallest : y[i]; });
+     },
+     [](Index n, X, X y, double* d, double) { std::copy_n(y, n, d); }},
+    {"sigmoid_inside",
+     [](Index n, X x, double* y, double) {
+       kernels().sigmoid(n, x, y);
+       fill(n, y, [&](Index i) { return y[i] < kSmallest ? kSmallest : (y[i] > kBelow1 ? kBelow1 : y[i]); });
+     },
+     [](Index n, X, X y, double* d, double) { fill(n, d, [&](Index i) { return y[i] * (1.0 - y[i]); }); }},
 };
 
 class Unary final : public Node {

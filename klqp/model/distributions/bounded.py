@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
+from klqp.model.distributions.draws import UniformDraws
 from klqp.model.expression import Constant
 from klqp.model.random_variable import ElementwiseDistribution, Shape
 from klqp.model.supports import MOVING_INTERVAL, NONNEGATIVE, POSITIVE, REAL, UNIT_INTERVAL, Support, interval
+
+if TYPE_CHECKING:
+    from klqp.model.emitter import Emitter
 
 __all__ = ["Beta", "Uniform", "VonMises"]
 
 Float64 = npt.NDArray[np.float64]
 
 
-class Uniform(ElementwiseDistribution):
+class Uniform(UniformDraws):
     """Independent uniform variables.
 
     log p(x) = -log(high - low), for low <= x <= high.
@@ -61,6 +65,11 @@ class Uniform(ElementwiseDistribution):
     def _sample(self, rng: np.random.Generator, shape: Shape, *, low: Float64, high: Float64) -> Float64:
         self._check_order(low, high)
         return np.minimum(low + (high - low) * rng.random(shape), high)
+
+    def _emit_draw(self, emitter: Emitter, noise: int, fitted: list[int]) -> int:
+        low, high = fitted
+        n = 1 if all(p.size == 1 for p in self.inputs) else self.size
+        return emitter.core.draw([low, emitter.node("subtract", [high, low], n), noise], self.size)
 
     def _mean(self, low: Float64, high: Float64) -> Any:
         return low / 2 + high / 2

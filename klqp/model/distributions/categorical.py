@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,9 @@ from klqp.model.distributions.alternatives import exactly_one
 from klqp.model.distributions.event import EventDistribution, last_size
 from klqp.model.random_variable import Shape
 from klqp.model.supports import COUNT, COUNT_VECTOR, INTEGER, ONE_HOT, ORDERED, REAL, REAL_VECTOR, SIMPLEX, Support
+
+if TYPE_CHECKING:
+    from klqp.model.emitter import Emitter
 
 __all__ = ["Categorical", "Multinomial", "OneHotCategorical", "OrderedLogistic"]
 
@@ -28,6 +31,23 @@ class _OverCategories(EventDistribution):
 
     def _law_sizes(self) -> dict[str, int]:
         return {"size": self.n_categories, "probs": int("probs" in self.parameters)}
+
+
+class _CategoryDraws(_OverCategories):
+    """A distribution with one category for each event, drawn from one uniform; not used by itself."""
+
+    noise_kind: ClassVar[Literal["normal", "uniform"]] = "uniform"
+    pathwise: ClassVar[bool] = False
+
+    @property
+    def noise_size(self) -> int:
+        """Number of uniforms that make a draw."""
+        return self.n_events
+
+    def emit_draw(self, emitter: Emitter, noise: int, args: list[int]) -> int:
+        """Add a draw made from uniforms on (0, 1) to a program."""
+        sizes = {key: [n] for key, n in self._law_sizes().items()}
+        return emitter.core.discrete_draw(self.law, [*self._law_args(emitter, args), noise], self.size, sizes)
 
 
 def probabilities(logits: Float64 | None, probs: Float64 | None) -> Float64:
@@ -50,7 +70,7 @@ def _entropy(p: Float64) -> Float64:
     return np.asarray(-np.where(p > 0, p * np.log(np.where(p > 0, p, 1.0)), 0.0).sum(-1))
 
 
-class Categorical(_OverCategories):
+class Categorical(_CategoryDraws):
     """One of K categories, numbered from 0.
 
     Parameters
@@ -94,7 +114,7 @@ class Categorical(_OverCategories):
         return _entropy(probabilities(logits, probs))
 
 
-class OneHotCategorical(_OverCategories):
+class OneHotCategorical(_CategoryDraws):
     """One of K categories, as a vector with a 1 at its place.
 
     Parameters

@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from klqp.model.distributions.alternatives import exactly_one
+from klqp.model.distributions.draws import DiscreteDraws
 from klqp.model.distributions.summation import bulk, summed_entropy
 from klqp.model.expression import Constant
-from klqp.model.random_variable import ElementwiseDistribution, Shape
+from klqp.model.random_variable import Shape
 from klqp.model.supports import (
     BINARY,
     COUNT,
@@ -46,7 +47,7 @@ def _odds(logits: Float64 | None, probs: Float64 | None) -> Any:
     return np.asarray(probs) / (1 - np.asarray(probs)) if logits is None else np.exp(logits)
 
 
-class Bernoulli(ElementwiseDistribution):
+class Bernoulli(DiscreteDraws):
     """Independent variables that are 1 with a probability and 0 otherwise.
 
     log p(x) = x log(probs) + (1 - x) log(1 - probs), for x = 0 or 1; probs = 1 / (1 + exp(-logits)).
@@ -100,7 +101,7 @@ class Bernoulli(ElementwiseDistribution):
         return bernoulli_entropy(logits, probs)
 
 
-class Binomial(ElementwiseDistribution):
+class Binomial(DiscreteDraws):
     """Independent numbers of successes in a number of trials.
 
     log p(x) = x log(probs) + (total_count - x) log(1 - probs) + log C(total_count, x), for integers x from 0 to
@@ -168,7 +169,7 @@ class Binomial(ElementwiseDistribution):
         return np.where(far, series, summed_entropy(Binomial, low, np.minimum(high, kept["total_count"]), kept))
 
 
-class BetaBinomial(ElementwiseDistribution):
+class BetaBinomial(DiscreteDraws):
     """Independent numbers of successes in trials whose probability of a success has a beta distribution.
 
     log p(x) = log C(n, x) + log B(x + a, n - x + b) - log B(a, b), for integers x from 0 to n, with n = total_count,
@@ -237,7 +238,7 @@ class BetaBinomial(ElementwiseDistribution):
         return summed_entropy(BetaBinomial, np.zeros(()), total_count, parameters)
 
 
-class Poisson(ElementwiseDistribution):
+class Poisson(DiscreteDraws):
     """Independent Poisson variables: numbers of events.
 
     log p(x) = x log(rate) - rate - log(x!), for integers x >= 0; rate = exp(log_rate).
@@ -288,7 +289,7 @@ class Poisson(ElementwiseDistribution):
         return np.where(far, series, summed_entropy(Poisson, *bulk(near, near), {"rate": near}))
 
 
-class NegativeBinomial(ElementwiseDistribution):
+class NegativeBinomial(DiscreteDraws):
     """Independent numbers of successes before a number of failures.
 
     log p(x) = log Gamma(total_count + x) - log Gamma(total_count) - log(x!) + x log(probs) + total_count
@@ -352,7 +353,7 @@ class NegativeBinomial(ElementwiseDistribution):
         return summed_entropy(NegativeBinomial, low, high, parameters)
 
 
-class Geometric(ElementwiseDistribution):
+class Geometric(DiscreteDraws):
     """Independent numbers of failures before the first success.
 
     log p(x) = x log(1 - probs) + log(probs), for integers x >= 0; probs = 1 / (1 + exp(-logits)).

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from klqp.model.distributions.draws import LocationScaleDraws
 from klqp.model.random_variable import ElementwiseDistribution, Shape
 from klqp.model.supports import POSITIVE, REAL, Support
 
@@ -16,7 +17,7 @@ __all__ = ["Cauchy", "Gumbel", "Laplace", "Logistic", "StudentT"]
 Float64 = npt.NDArray[np.float64]
 
 
-class _LocationScale(ElementwiseDistribution):
+class _LocationScale(LocationScaleDraws):
     """Real numbers with the parameters loc and scale alone."""
 
     parameter_supports: ClassVar[Mapping[str, Support]] = {"loc": REAL, "scale": POSITIVE}
@@ -44,6 +45,7 @@ class Laplace(_LocationScale):
     """
 
     kernel = "laplace"
+    quantile = "laplace_ppf"
 
     def _sample(self, rng: np.random.Generator, shape: Shape, *, loc: Float64, scale: Float64) -> Float64:
         return loc + scale * rng.laplace(size=shape)
@@ -75,6 +77,7 @@ class Cauchy(_LocationScale):
     """
 
     kernel = "cauchy"
+    quantile = "cauchy_ppf"
 
     def _sample(self, rng: np.random.Generator, shape: Shape, *, loc: Float64, scale: Float64) -> Float64:
         return loc + scale * rng.standard_cauchy(shape)
@@ -106,6 +109,7 @@ class Logistic(_LocationScale):
     """
 
     kernel = "logistic"
+    quantile = "logit"
 
     def _sample(self, rng: np.random.Generator, shape: Shape, *, loc: Float64, scale: Float64) -> Float64:
         return loc + scale * rng.logistic(size=shape)
@@ -137,6 +141,7 @@ class Gumbel(_LocationScale):
     """
 
     kernel = "gumbel"
+    quantile = "gumbel_ppf"
 
     def _sample(self, rng: np.random.Generator, shape: Shape, *, loc: Float64, scale: Float64) -> Float64:
         return loc + scale * rng.gumbel(size=shape)

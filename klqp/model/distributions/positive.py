@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from klqp.model.distributions.draws import LocationScaleDraws, UniformDraws
 from klqp.model.distributions.normal import HALF_LOG_2_PI_E, NormalDraws
 from klqp.model.expression import Constant
 from klqp.model.random_variable import ElementwiseDistribution, Shape
@@ -79,7 +80,7 @@ class LogNormal(NormalDraws):
         return self._emit_total(emitter, emitter.node("add_constant", [each], n, HALF_LOG_2_PI_E), n, scale)
 
 
-class HalfNormal(ElementwiseDistribution):
+class HalfNormal(UniformDraws):
     """Independent absolute values of normal variables of mean 0.
 
     log p(x) = -(x / scale)**2 / 2 - log(scale) + log(2 / pi) / 2, for x >= 0.
@@ -102,6 +103,9 @@ class HalfNormal(ElementwiseDistribution):
     def _sample(self, rng: np.random.Generator, shape: Shape, *, scale: Float64) -> Any:
         return scale * np.abs(rng.standard_normal(shape))
 
+    def _emit_draw(self, emitter: Emitter, noise: int, fitted: list[int]) -> int:
+        return emitter.node("multiply", [emitter.node("half_normal_ppf", [noise], self.size), *fitted], self.size)
+
     def _mean(self, scale: Float64) -> Any:
         return np.sqrt(2 / np.pi) * scale
 
@@ -112,7 +116,7 @@ class HalfNormal(ElementwiseDistribution):
         return np.log(scale) + (HALF_LOG_2_PI_E - np.log(2))
 
 
-class HalfCauchy(ElementwiseDistribution):
+class HalfCauchy(LocationScaleDraws):
     """Independent Cauchy variables given that they are above their location; they have no finite mean.
 
     log p(x) = -log(1 + ((x - loc) / scale)**2) - log(pi scale / 2), for x >= loc.
@@ -135,6 +139,7 @@ class HalfCauchy(ElementwiseDistribution):
 
     parameter_supports: ClassVar[Mapping[str, Support]] = {"loc": REAL, "scale": POSITIVE}
     kernel = "half_cauchy"
+    quantile = "half_cauchy_ppf"
 
     def __init__(
         self, loc: Any = 0.0, scale: Any = 1.0, *, shape: int | Shape | None = None, name: str | None = None
@@ -246,7 +251,7 @@ class InverseGamma(ElementwiseDistribution):
         return gamma_entropy(concentration) - 2 * digamma(concentration) + np.log(scale)
 
 
-class Exponential(ElementwiseDistribution):
+class Exponential(UniformDraws):
     """Independent exponential variables.
 
     log p(x) = log(rate) - rate x, for x >= 0.
@@ -268,6 +273,9 @@ class Exponential(ElementwiseDistribution):
 
     def _sample(self, rng: np.random.Generator, shape: Shape, *, rate: Float64) -> Float64:
         return rng.standard_exponential(shape) / rate
+
+    def _emit_draw(self, emitter: Emitter, noise: int, fitted: list[int]) -> int:
+        return emitter.node("divide", [emitter.node("exponential_ppf", [noise], self.size), *fitted], self.size)
 
     def _mean(self, rate: Float64) -> Any:
         return 1 / rate
@@ -314,7 +322,7 @@ class Chi2(ElementwiseDistribution):
         return gamma_entropy(df / 2) + np.log(2)
 
 
-class Weibull(ElementwiseDistribution):
+class Weibull(UniformDraws):
     """Independent Weibull variables.
 
     log p(x) = log(c / scale) + (c - 1) log(x / scale) - (x / scale)**c with c the concentration, for positive x.
@@ -340,6 +348,13 @@ class Weibull(ElementwiseDistribution):
 
     def _sample(self, rng: np.random.Generator, shape: Shape, *, concentration: Float64, scale: Float64) -> Float64:
         return scale * rng.standard_exponential(shape) ** (1 / concentration)
+
+    def _emit_draw(self, emitter: Emitter, noise: int, fitted: list[int]) -> int:
+        concentration, scale = fitted
+        n = self.size
+        logs = emitter.node("log", [emitter.node("exponential_ppf", [noise], n)], n)
+        power = emitter.node("exp_above_0", [emitter.node("divide", [logs, concentration], n)], n)
+        return emitter.node("multiply", [power, scale], n)
 
     def _mean(self, concentration: Float64, scale: Float64) -> Any:
         from scipy.special import gamma
