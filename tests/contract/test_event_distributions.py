@@ -11,10 +11,12 @@ import scipy.linalg
 import scipy.special
 import scipy.stats
 
+import klqp
 from klqp import _core
 from klqp.model.distributions.categorical import Categorical, Multinomial, OneHotCategorical, OrderedLogistic
 from klqp.model.distributions.dirichlet import Dirichlet
 from klqp.model.distributions.events_registry import EVENT_DISTRIBUTIONS
+from klqp.model.distributions.hidden_markov import HiddenMarkov
 from klqp.model.distributions.matrix import LKJCholesky, Wishart
 from klqp.model.distributions.mixture import Mixture, MixtureSameFamily
 from klqp.model.distributions.multivariate_normal import (
@@ -591,6 +593,13 @@ def distributions():
     )
     yield MixtureSameFamily(Categorical(probs=[0.3, 0.3, 0.4]), Normal([-3.0, 0.0, 1.0], [0.5, 1.0, 2.0]))
     yield MixtureSameFamily(Categorical(logits=[0.0, 1.0]), MultivariateNormalTriL(np.ones((4, 2, 3)), tril))
+    sticky = Categorical(probs=[[0.9, 0.1, 0.0], [0.0, 0.5, 0.5], [0.4, 0.3, 0.3]])
+    yield HiddenMarkov(Categorical(probs=[0.5, 0.5, 0.0]), sticky, Normal([0.0, 1.0, 5.0], 1.5, shape=(4, 3)))
+    yield HiddenMarkov(
+        Categorical(logits=[[0.0, 1.0], [3.0, 0.0]]),
+        Categorical(logits=[[1.0, 0.0], [-1.0, 1.0]]),
+        MultivariateNormalDiag([[0.0, 1.0, 2.0], [3.0, 3.0, 3.0]], 2.0, shape=(2, 5, 2, 3)),
+    )
     yield TransformedDistribution(Normal([0.0, 1.0], 2.0), ("affine", [1.0, 2.0], -0.5))
     yield TransformedDistribution(MultivariateNormalTriL(0.5, tril), ("affine", 1.0, 3.0))
     yield PointMass([1.0, 2.0])
@@ -644,6 +653,17 @@ def test_entropies_are_those_of_samples(d):
         lambda a, b: MixtureSameFamily(Categorical(logits=a), Normal(b, 1.5, shape=(4, 3))),
         lambda a, b: MixtureSameFamily(
             Categorical(probs=a**2 / (a**2).sum()), MultivariateNormalDiag(b[:, None] * np.ones((5, 3, 2)))
+        ),
+        lambda a, b: HiddenMarkov(
+            Categorical(probs=a**2 / (a**2).sum()),
+            Categorical(logits=a[:, None] * b),
+            Normal(b, b**2 + 0.5, shape=(2, 4, 3)),
+            lengths=[4, 2],
+        ),
+        lambda a, b: HiddenMarkov(
+            Categorical(logits=a * np.ones((4, 1))),
+            Categorical(probs=np.full((3, 3), 1 / 3)),
+            MultivariateNormalDiag(b[:, None] * np.ones((4, 1, 3, 2))),
         ),
         lambda a, b: TransformedDistribution(Normal(a, b**2 + 0.5), "exp"),
         lambda a, b: TransformedDistribution(Normal(a, b**2 + 0.5), "softplus"),
@@ -801,8 +821,35 @@ def test_parameters_that_vary_by_draw():
         Mixture(Categorical(probs=weights), [Normal(centres[k], 0.1, shape=50) for k in range(2)]),
     ):
         assert m.sample(6, seed=1).shape == (6, 50)
+    rows = Dirichlet(np.ones((2, 2)))
+    chain = HiddenMarkov(Categorical(probs=weights), Categorical(probs=rows), Normal(centres, 0.1, shape=(3, 9, 2)))
+    assert chain.sample(6, seed=1).shape == (6, 3, 9)
     assert TransformedDistribution(Normal(centres, 1.0, shape=(3, 2)), "exp").sample(6, seed=2).shape == (6, 3, 2)
     assert Empirical(Normal(np.zeros((7, 2)), 1.0)).sample(6, seed=1).shape == (6, 2)
+
+
+def start(*shape):
+    return Categorical(np.zeros(shape))
+
+
+def rows(*shape):
+    return Categorical(np.zeros((*shape, shape[-1])))
+
+
+def test_moments_given_draws_of_the_parameters():
+    centres = Normal(0.0, 10.0, shape=2)
+    value = np.array([1.0, -3.0])
+
+    def make(c):
+        yield Mixture(Categorical(probs=[0.3, 0.7]), [Normal(c[k], 1.0, shape=5) for k in range(2)])
+        yield MixtureSameFamily(Categorical(probs=[0.3, 0.7]), MultivariateNormalDiag(c, shape=(5, 2, 2)))
+        yield HiddenMarkov(start(2), rows(2), MultivariateNormalDiag(c, shape=(5, 4, 2, 2)))
+
+    for variable, fixed in zip(make(centres), make(value), strict=True):
+        predictive = klqp.copy(variable, {centres: value})
+        np.testing.assert_allclose(predictive.mean(3), fixed.mean(), rtol=1e-14)
+        given = predictive._given(3, np.random.default_rng(0), "_variance")
+        np.testing.assert_allclose(given, np.broadcast_to(fixed.variance(), given.shape), rtol=1e-14)
 
 
 ERRORS = [
@@ -837,6 +884,22 @@ ERRORS = [
     ),
     (lambda: MixtureSameFamily(Categorical([0.0, 0.0]), Normal(shape=3)), ValueError, "last axis"),
     (lambda: MixtureSameFamily(Categorical(np.zeros((3, 2))), Normal(shape=2)), ValueError, "batch shape"),
+    (lambda: HiddenMarkov(Normal(), rows(2), Normal(shape=(3, 2))), TypeError, "initial of .* must be a Categorical"),
+    (
+        lambda: HiddenMarkov(start(2), Normal(), Normal(shape=(3, 2))),
+        TypeError,
+        "transition of .* must be a Categorical",
+    ),
+    (lambda: HiddenMarkov(start(2), rows(2), 3.0), TypeError, "emission of HiddenMarkov must be distributions"),
+    (lambda: HiddenMarkov(start(2), rows(3), Normal(shape=(3, 2))), ValueError, "one row of 2 for each of the 2"),
+    (lambda: HiddenMarkov(start(2), start(2), Normal(shape=(3, 2))), ValueError, "one row of 2 for each of the 2"),
+    (lambda: HiddenMarkov(start(2), rows(2), Normal(shape=2)), ValueError, "steps and 2 states"),
+    (lambda: HiddenMarkov(start(2), rows(2), Normal(shape=(2, 3))), ValueError, "steps and 2 states"),
+    (lambda: HiddenMarkov(start(3, 2), rows(2), Normal(shape=(9, 2))), ValueError, "initial of .* batch shape"),
+    (lambda: HiddenMarkov(start(2), rows(4, 2), Normal(shape=(3, 9, 2))), ValueError, "transition of .* batch shape"),
+    (lambda: HiddenMarkov(start(2), rows(2), Normal(shape=(3, 9, 2)), lengths=9), ValueError, "batch's shape"),
+    (lambda: HiddenMarkov(start(2), rows(2), Normal(shape=(9, 2)), lengths=10), ValueError, "integers from 1 to 9"),
+    (lambda: HiddenMarkov(start(2), rows(2), Normal(shape=(9, 2)), lengths=0), ValueError, "integers from 1 to 9"),
     (lambda: TransformedDistribution(Normal(), "tanh"), ValueError, "bijector must be"),
     (lambda: TransformedDistribution(Normal(), ("affine", 0.0, 0.0)), ValueError, "must not be 0"),
     (lambda: TransformedDistribution(Normal(), ("affine", [0.0, 1.0], 1.0)), ValueError, "has shape"),

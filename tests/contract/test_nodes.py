@@ -308,6 +308,7 @@ ELSEWHERE = {
     **dict.fromkeys(TRANSFORMED, ("test_event_distributions.py", "TransformedDistribution(")),
     "tril_draw": ("test_event_distributions.py", "tril_draw"),
     "event_total": ("test_event_distributions.py", "MultivariateNormalDiag("),
+    "hidden_markov": ("test_hidden_markov.py", "hidden_markov"),
     "log_mixture": ("test_event_distributions.py", "MixtureSameFamily("),
 }
 

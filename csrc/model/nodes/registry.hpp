@@ -10,6 +10,7 @@
 #include "model/nodes/drawn_gather.hpp"
 #include "model/nodes/expectation.hpp"
 #include "model/nodes/gather.hpp"
+#include "model/nodes/hidden_markov.hpp"
 #include "model/nodes/matmul.hpp"
 #include "model/nodes/matrices.hpp"
 #include "model/nodes/rbf.hpp"
@@ -130,6 +131,13 @@ inline constexpr Row<NodeMaker> kNodes[] = {
     {"expectation",
      [](NodeSpec spec) -> std::unique_ptr<Node> {
        return std::make_unique<Expectation>(std::move(spec.inputs), spec.output);
+    {"hidden_markov",
+     [](NodeSpec spec) -> std::unique_ptr<Node> {
+       const NodeConfig& config = spec.config;
+       const HiddenMarkov::Options options{config.integer("first_probs") != 0, config.integer("next_probs") != 0,
+                                           config.integer("log_q", 0) != 0};
+       return std::make_unique<HiddenMarkov>(config.integer("size"), config.integer_list("lengths"), options,
+                                             std::move(spec.inputs), spec.output);
      }},
     {"inverse_exp", make_inverse<InverseMap::Kind::exp>},
     {"inverse_softplus", make_inverse<InverseMap::Kind::softplus>},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from klqp.model.distributions.categorical import Categorical, Multinomial, OneHotCategorical, OrderedLogistic
 from klqp.model.distributions.dirichlet import Dirichlet
+from klqp.model.distributions.hidden_markov import HiddenMarkov
 from klqp.model.distributions.matrix import LKJCholesky, Wishart
 from klqp.model.distributions.mixture import Mixture, MixtureSameFamily
 from klqp.model.distributions.multivariate_normal import (
@@ -22,6 +23,7 @@ EVENT_DISTRIBUTIONS: tuple[type[Distribution], ...] = (
     Categorical,
     Dirichlet,
     Empirical,
+    HiddenMarkov,
     LKJCholesky,
     Mixture,
     MixtureSameFamily,

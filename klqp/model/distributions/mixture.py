@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from klqp.model.distributions.categorical import Categorical, draw_categories, probabilities
+from klqp.model.distributions.composed import ComposedDistribution, check_batch, check_parts, moment
 from klqp.model.distributions.event import event_total
-from klqp.model.expression import Expression
-from klqp.model.random_variable import Distribution, RandomVariable, Shape
-from klqp.model.supports import Support
+from klqp.model.random_variable import Distribution, Shape
 
 if TYPE_CHECKING:
     from klqp.model.emitter import Emitter
@@ -25,47 +22,11 @@ __all__ = ["Mixture", "MixtureSameFamily"]
 Float64 = npt.NDArray[np.float64]
 
 
-class _Mixture(Distribution):
+class _Mixture(ComposedDistribution):
     """What the two have in common; its parameters are those of the categorical and of the components."""
 
     cat: Categorical
     n_components: int
-
-    def _setup(
-        self,
-        parts: Mapping[str, Distribution],
-        shape: Shape,
-        event_shape: Shape,
-        extra_axes: int,
-        name: str | None,
-        support: Support,
-    ) -> None:
-        """Take over the parameters of the parts as one's own, under the part's name and theirs."""
-        self._parts = dict(parts)
-        self.parameters: dict[str, Expression] = {}
-        supports: dict[str, Support] = {}
-        for prefix, part in self._parts.items():
-            for key, parameter in part.parameters.items():
-                own = part.parameter_supports[key]
-                # An axis of components is one of the parameter, not of the batch.
-                ndim = own.event_ndim + (0 if part is self.cat else extra_axes)
-                self.parameters[f"{prefix}_{key}"] = parameter
-                supports[f"{prefix}_{key}"] = replace(own, event_ndim=ndim)
-        self.parameter_supports = supports  # type: ignore[misc]
-        self.event_shape = event_shape
-        RandomVariable.__init__(self, shape, tuple(self.parameters.values()), name=name, support=support)
-
-    def _split(self, values: Sequence[Any]) -> list[list[Any]]:
-        """Return what belongs to the parameters of each part."""
-        rest = iter(values)
-        return [list(itertools.islice(rest, len(part.parameters))) for part in self._parts.values()]
-
-    def _split_parameters(self, parameters: Mapping[str, Float64]) -> list[dict[str, Float64]]:
-        groups = self._split([parameters[key] for key in self.parameters])
-        return [
-            dict(zip(part.parameters, group, strict=True))
-            for part, group in zip(self._parts.values(), groups, strict=True)
-        ]
 
     def _emit_mixture(
         self,
@@ -94,7 +55,7 @@ class _Mixture(Distribution):
         return event_total(emitter, each, n, 1, scale, summed)
 
     def _component_moments(self, which: str, values: list[dict[str, Float64]]) -> list[Float64]:
-        """Return a moment of each component, with the mixture's shape."""
+        """Return a moment of each component, with the mixture's shape, perhaps after an axis of draws."""
         raise NotImplementedError
 
     def _weights(self, values: list[dict[str, Float64]]) -> list[Float64]:
@@ -117,21 +78,6 @@ class _Mixture(Distribution):
         return np.asarray(sum(w * (v + (m - mean) ** 2) for w, m, v in zip(weights, means, spreads, strict=True)))
 
 
-def _moment(component: Distribution, which: str, values: dict[str, Float64]) -> Float64:
-    rule = getattr(component, which, None)
-    if rule is None:
-        raise TypeError(f"the {which[1:]} of {type(component).__name__} has no formula here")
-    return np.asarray(np.broadcast_to(rule(**values), component.shape), np.float64)
-
-
-def _check_parts(kind: str, cat: Any, components: Sequence[Any]) -> None:
-    if not isinstance(cat, Categorical):
-        raise TypeError(f"the first argument of {kind} must be a Categorical, not {type(cat).__name__}")
-    for component in components:
-        if not isinstance(component, Distribution):
-            raise TypeError(f"components of {kind} must be distributions, not {type(component).__name__}")
-
-
 class Mixture(_Mixture):
     """A mixture of components that may be of different distributions.
 
@@ -147,7 +93,7 @@ class Mixture(_Mixture):
 
     def __init__(self, cat: Categorical, components: Sequence[Distribution], *, name: str | None = None) -> None:
         components = list(components)
-        _check_parts("Mixture", cat, components)
+        check_parts("Mixture", {"the first argument": cat}, {"components": components})
         if len(components) != cat.n_categories:
             raise ValueError(
                 f"Mixture needs {cat.n_categories} components, one for each category, not {len(components)}"
@@ -158,10 +104,10 @@ class Mixture(_Mixture):
                 raise ValueError(f"components of Mixture must have one shape, not {[c.shape for c in components]}")
             if component.space != first.space:
                 raise ValueError(f"components of Mixture must have one support, not {[c.support for c in components]}")
-        _check_batch("Mixture", cat, first.batch_shape)
+        check_batch("the Categorical of Mixture", cat.batch_shape, first.batch_shape)
         self.cat, self.components, self.n_components = cat, tuple(components), len(components)
         parts = {"cat": cat} | {f"component{k}": c for k, c in enumerate(components)}
-        self._setup(parts, first.shape, first.event_shape, 0, name, first.space)
+        self._setup(parts, {}, first.shape, first.event_shape, name, first.space)
 
     def emit_log_prob(
         self,
@@ -182,7 +128,7 @@ class Mixture(_Mixture):
         return self._emit_mixture(emitter, weights, each, scale, summed, log_q)
 
     def _component_moments(self, which: str, values: list[dict[str, Float64]]) -> list[Float64]:
-        return [_moment(c, which, v) for c, v in zip(self.components, values[1:], strict=True)]
+        return [moment(c, which, v) for c, v in zip(self.components, values[1:], strict=True)]
 
     def _sample(self, rng: np.random.Generator, shape: Shape, **parameters: Float64) -> Float64:
         first, *rest = self._split_parameters(parameters)
@@ -211,17 +157,24 @@ class MixtureSameFamily(_Mixture):
         self, mixture_distribution: Categorical, components_distribution: Distribution, *, name: str | None = None
     ) -> None:
         cat, components = mixture_distribution, components_distribution
-        _check_parts("MixtureSameFamily", cat, [components])
+        check_parts("MixtureSameFamily", {"the first argument": cat}, {"components": [components]})
         if components.batch_shape[-1:] != (cat.n_categories,):
             raise ValueError(
                 f"the last axis of the components' batch must have {cat.n_categories} elements, one for each category, "
                 f"but the batch is {components.batch_shape}"
             )
         batch = components.batch_shape[:-1]
-        _check_batch("MixtureSameFamily", cat, batch)
+        check_batch("the Categorical of MixtureSameFamily", cat.batch_shape, batch)
         self.cat, self.components_distribution, self.n_components = cat, components, cat.n_categories
-        parts = {"cat": cat, "components": components}
-        self._setup(parts, batch + components.event_shape, components.event_shape, 1, name, components.space)
+        # The axis of components is one of their parameters, not of the batch.
+        self._setup(
+            {"cat": cat, "components": components},
+            {"components": 1},
+            batch + components.event_shape,
+            components.event_shape,
+            name,
+            components.space,
+        )
 
     def emit_log_prob(
         self,
@@ -243,8 +196,8 @@ class MixtureSameFamily(_Mixture):
         return self._emit_mixture(emitter, weights, [each], scale, summed, log_q)
 
     def _component_moments(self, which: str, values: list[dict[str, Float64]]) -> list[Float64]:
-        all_of_them = _moment(self.components_distribution, which, values[1])
-        axis = len(self.batch_shape)
+        all_of_them = moment(self.components_distribution, which, values[1])
+        axis = -1 - len(self.event_shape)
         return [np.take(all_of_them, k, axis) for k in range(self.n_components)]
 
     def _sample(self, rng: np.random.Generator, shape: Shape, **parameters: Float64) -> Float64:
@@ -254,12 +207,3 @@ class MixtureSameFamily(_Mixture):
         every = self.components_distribution._sample(rng, (*batch, self.n_components, *self.event_shape), **rest)
         index = chosen.reshape((*batch, 1) + (1,) * len(self.event_shape))
         return np.take_along_axis(every, index, len(batch)).reshape(shape)
-
-
-def _check_batch(kind: str, cat: Categorical, batch: Shape) -> None:
-    try:
-        fits = np.broadcast_shapes(cat.batch_shape, batch) == batch
-    except ValueError:
-        fits = False
-    if not fits:
-        raise ValueError(f"the Categorical of {kind} has batch shape {cat.batch_shape}, but the components {batch}")
