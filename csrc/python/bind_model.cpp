@@ -143,7 +143,8 @@ class ModelBuilder {
 
   void factor(const std::string& name, const std::string& entropy, Id draw, Index params_begin, bool by_formula) {
     klqp::FamilyDraw* const family = draws_.contains(draw) ? draws_.at(draw) : nullptr;
-    model_->factors.push_back({name, parse_factor_entropy(entropy), slot(draw), family, params_begin, by_formula});
+    model_->factors.push_back(
+        {name, parse_factor_entropy(entropy), slot(draw), family, params_begin, by_formula, nullptr, {}});
   }
 
   // Gives a factor score-function gradients: log q of each event. Then the terms that enter its weights, by

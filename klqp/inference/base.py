@@ -6,11 +6,14 @@ import os
 import time
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Unpack
 
 import numpy as np
 import numpy.typing as npt
 
+from klqp._checks import positive_int
+from klqp._seeds import Seed, as_key
 from klqp.adapters.tensorboard import TensorBoardLog
 from klqp.approximation import Approximation, FlatApproximation
 from klqp.errors import InterruptedRunWarning, TargetError
@@ -18,6 +21,7 @@ from klqp.families import Family
 from klqp.inference.compiled import sort_factors
 from klqp.inference.engine import Engine, as_state
 from klqp.inference.estimator import Demand
+from klqp.inference.gradient_noise import GradientNoise, measure, places
 from klqp.inference.latents import Factor, LatentVars, read_latent_vars
 from klqp.inference.model_engine import ModelEngine
 from klqp.inference.normals import with_own_normals
@@ -361,6 +365,38 @@ class VariationalInference(Inference):
     def estimator(self) -> str:
         """What gradient estimator was chosen for each factor of q, and why."""
         return self._require_engine().words
+
+    def gradient_noise(self, n_steps: int = 200, seed: Seed = None) -> dict[str, GradientNoise]:
+        """Measure the signal and the noise in the gradient at the present parameters, which stay.
+
+        Parameters
+        ----------
+        n_steps : int, default 200
+            Gradients to compute, at least 2, with the run's settings and fresh noise; after 50 more from which adaptive
+            estimators learn.
+        seed : int, SeedSequence, Generator or None
+
+        Returns
+        -------
+        dict of GradientNoise
+            By the name of each factor of q, with fields ``signal``, ``noise`` and ``signal_to_noise``; of parameters
+            that belong to none under ``"model"``.
+        """
+        if positive_int("n_steps", n_steps) < 2:
+            raise ValueError("n_steps must be at least 2: one gradient has no spread")
+        engine = self._require_engine()
+        engine.require_feeds()
+        engine.pull()
+        settings = replace(engine.settings, key=as_key(seed))
+        other = self._make_engine(settings, dict(self._own_normals), gives_gradient=engine.gives_gradient)
+        if isinstance(other, ModelEngine) and isinstance(engine, ModelEngine):
+            other.feed(engine.feeds)
+        other.run.set_params(engine.run.params)
+        if isinstance(other, ModelEngine):
+            where = places(other.problem, other.compiled)
+        else:
+            where = {self._problem.latents[0].name: np.arange(len(other.run.params))}
+        return measure(other.run, n_steps, where)
 
     # --- saving ----------------------------------------------------------------------------------------------
     def snapshot(self) -> dict[str, Any]:

@@ -59,7 +59,9 @@ def choose_estimator(
     demand: Demand,
     gives_gradient: bool,
 ) -> EstimatorChoice:
-    """Choose for one family and one log density from what is asked for, what a named class demands, and what the log density gives.
+    """Choose for one family and one log density.
+
+    From what is asked for, what a named class demands, and what the log density gives.
 
     Raises
     ------

@@ -101,10 +101,6 @@ class Distribution(RandomVariable):
     they exist ``_mean``, ``_variance`` and ``_entropy``.
     """
 
-    # What draws in a program are made from: columns of noise that are standard "normal" or "uniform".
-    noise_kind: ClassVar[str] = "normal"
-    # Whether such draws have a derivative in the parameters.
-    pathwise: ClassVar[bool] = True
     # The space of each parameter, by name, in the order of the kernel's arguments.
     parameter_supports: ClassVar[Mapping[str, Support]]
     # For those with native draws, `noise_size` numbers of noise and `emit_draw`: what the noise is, and whether draws

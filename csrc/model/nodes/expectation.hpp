@@ -7,8 +7,8 @@
 
 namespace klqp {
 
-// out (n) = sum_k exp(l_k) x_k, from x_1 .. x_K (n or one number each) and l_1 .. l_K (likewise). A state of probability 0
-// counts for nothing, whatever its x.
+// out (n) = sum_k exp(l_k) x_k, from x_1 .. x_K (n or one number each) and l_1 .. l_K (likewise). A state of
+// probability 0 counts for nothing, whatever its x.
 class Expectation final : public Node {
  public:
   Expectation(std::vector<Slot*> inputs, Slot* output)

@@ -6,8 +6,8 @@
 #include "core/registry.hpp"
 #include "model/config.hpp"
 #include "model/nodes/binary.hpp"
-#include "model/nodes/events/steps.hpp"
 #include "model/nodes/drawn_gather.hpp"
+#include "model/nodes/events/steps.hpp"
 #include "model/nodes/expectation.hpp"
 #include "model/nodes/gather.hpp"
 #include "model/nodes/hidden_markov.hpp"
@@ -131,6 +131,7 @@ inline constexpr Row<NodeMaker> kNodes[] = {
     {"expectation",
      [](NodeSpec spec) -> std::unique_ptr<Node> {
        return std::make_unique<Expectation>(std::move(spec.inputs), spec.output);
+     }},
     {"hidden_markov",
      [](NodeSpec spec) -> std::unique_ptr<Node> {
        const NodeConfig& config = spec.config;

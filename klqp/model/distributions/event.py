@@ -15,7 +15,7 @@ from klqp.model.random_variable import Distribution, Shape
 if TYPE_CHECKING:
     from klqp.model.emitter import Emitter
 
-__all__ = ["EventDistribution", "as_vector", "event_total"]
+__all__ = ["EventDistribution", "as_vector", "event_total", "fit_events"]
 
 Float64 = npt.NDArray[np.float64]
 
