@@ -70,6 +70,7 @@ from klqp.model.nodes import (
     cos,
     cumsum,
     diag,
+    digamma,
     dot,
     exp,
     expm1,
@@ -97,6 +98,8 @@ from klqp.model.nodes import (
     tanh,
     transpose,
     tril,
+    xlog1py,
+    xlogy,
 )
 from klqp.model.parameter import Parameter, placeholder
 from klqp.native import NativeLogDensity, get_include
@@ -178,6 +181,7 @@ __all__ = [
     "cos",
     "cumsum",
     "diag",
+    "digamma",
     "dot",
     "evaluate",
     "exp",
@@ -215,4 +219,6 @@ __all__ = [
     "testing",
     "transpose",
     "tril",
+    "xlog1py",
+    "xlogy",
 ]

@@ -35,6 +35,7 @@ REFERENCE = {
     "softplus": lambda x: mp.log1p(mp.exp(x)),
     "lgamma": lambda x: mp.loggamma(x) if x > 0 else mp.log(abs(mp.gamma(x))),
     "digamma": mp.digamma,
+    "trigamma": lambda x: mp.psi(1, x),
 }
 
 
@@ -98,6 +99,13 @@ def regions(n, rng):
             ("near the root", ROOT + both(log_uniform(1e-15, 0.1))),
             ("above 8", log_uniform(8, 1e300)),
             ("(8, 30)", uniform(8, 30)),
+            ("(-30, 0)", uniform(-30, 0)),
+        ],
+        "trigamma": [
+            ("(0, 1)", log_uniform(1e-153, 1)),
+            ("(0.1, 4)", uniform(0.1, 4)),
+            ("above 4", log_uniform(4, 1e300)),
+            ("(4, 30)", uniform(4, 30)),
             ("(-30, 0)", uniform(-30, 0)),
         ],
     }

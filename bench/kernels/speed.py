@@ -38,6 +38,7 @@ def rows():
         ("softplus", y, "numpy.logaddexp(0, x)", lambda v: np.logaddexp(0, v)),
         ("lgamma", x, "scipy gammaln", special.gammaln),
         ("digamma", x, "scipy digamma", special.digamma),
+        ("trigamma", x, "scipy polygamma(1, x)", lambda v: special.polygamma(1, v)),
         ("norm_ppf", p, "scipy ndtri", special.ndtri),
     ]
     for name, points, peer_name, peer in elementwise:

@@ -139,7 +139,7 @@ def normal_quantile():
 
 
 def gamma_functions():
-    """Fit the logarithm of the gamma function and its derivative."""
+    """Fit the logarithm of the gamma function and its first two derivatives."""
     emit(
         "kLgamma",
         polynomial(lambda t: mp.loggamma(2 + t) / t, "-0.5", "0.5", 19),
@@ -174,6 +174,16 @@ def gamma_functions():
         "kDigammaTail",
         polynomial(asymptotic, 0, mpf(1) / 64, 7),
         "(log x - 1 / (2 x) - digamma(x)) / w in w = 1 / x^2, x >= 8",
+    )
+
+    def second(w):
+        x = 1 / mp.sqrt(w)
+        return x * (x**2 * mp.psi(1, x) - x - mpf(1) / 2)
+
+    emit(
+        "kTrigammaTail",
+        polynomial(second, 0, mpf(1) / 16, 10),
+        "x (x^2 trigamma(x) - x - 1/2) in w = 1 / x^2, x >= 4",
     )
 
 

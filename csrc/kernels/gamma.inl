@@ -1,4 +1,4 @@
-// log |Gamma| and digamma, elementwise: shifts to a unit interval, Stirling's series beyond 8, reflection.
+// log |Gamma|, digamma and trigamma, elementwise: shifts, Stirling's series for large arguments, reflection.
 #pragma once
 
 #include "kernels/noise.inl"
@@ -112,6 +112,30 @@ KLQP_INLINE double digamma_reflected(double x, double at_positive) {
   return x < 0.0 ? y : (x == 0.0 ? at_zero : at_positive);
 }
 
+constexpr double kTrigammaStart = 4.0;
+
+// For x >= 0. Below 4, trigamma(x) = trigamma(x + 4) + 1/x^2 + 1/(x + 1)^2 + 1/(x + 2)^2 + 1/(x + 3)^2.
+KLQP_INLINE double trigamma_positive(double x) {
+  const bool near = x < kTrigammaStart;
+  const double inverse = 1.0 / (near ? x + kTrigammaStart : x);
+  const double w = inverse * inverse;
+  const double far = madd(w, madd(inverse, polynomial(kTrigammaTail, w), 0.5), inverse);
+  const double a = 1.0 / x, b = 1.0 / (x + 1.0), c = 1.0 / (x + 2.0), d = 1.0 / (x + 3.0);
+  return near ? madd(a, a, madd(b, b, madd(c, c, madd(d, d, far)))) : far;
+}
+
+// For a below this, trigamma(-a) = trigamma(a) = 1/a^2 to the last digit.
+constexpr double kSmallTrigamma = 1e-100;
+
+// trigamma(-a) = (pi / sin(pi a))^2 + 1/a^2 - trigamma(a), a = -x > 0; infinity at the poles, the two zeros among them.
+KLQP_INLINE double trigamma_reflected(double x, double at_positive) {
+  const double s = sincos_pi(-x).sin;
+  const double inverse = 1.0 / x, ratio = kPi / s;
+  double y = s == 0.0 ? kInfinity : madd(ratio, ratio, madd(inverse, inverse, -at_positive));
+  y = x > -kSmallTrigamma ? at_positive : y;
+  return x < 0.0 ? (x == -kInfinity ? kNaN : y) : at_positive;
+}
+
 // Blocks of |x|; the reflection is a second pass over blocks that hold a negative number, and leaves the
 // other elements as they are.
 #define KLQP_REFLECTED(name)                                                                                           \
@@ -136,6 +160,7 @@ KLQP_INLINE double digamma_reflected(double x, double at_positive) {
 
 KLQP_REFLECTED(lgamma)
 KLQP_REFLECTED(digamma)
+KLQP_REFLECTED(trigamma)
 
 }  // namespace
 }  // namespace klqp

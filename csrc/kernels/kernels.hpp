@@ -62,6 +62,7 @@ struct KernelTable {
   void (*softplus)(Index n, const double* x, double* out);
   void (*lgamma)(Index n, const double* x, double* out);  // log |Gamma(x)|
   void (*digamma)(Index n, const double* x, double* out);
+  void (*trigamma)(Index n, const double* x, double* out);
   void (*norm_ppf)(Index n, const double* p, double* out);  // inverse of the standard normal CDF
 
   // --- vectors ---------------------------------------------------------------------------------------------

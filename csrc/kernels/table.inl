@@ -26,6 +26,7 @@ constexpr KernelTable make_table(const char* name) {
           .softplus = softplus_kernel,
           .lgamma = lgamma_kernel,
           .digamma = digamma_kernel,
+          .trigamma = trigamma_kernel,
           .norm_ppf = norm_ppf_kernel,
           .sum = sum,
           .dot = dot,

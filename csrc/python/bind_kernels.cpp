@@ -27,15 +27,16 @@ struct NamedFunction {
   Elementwise member;
 };
 
-constexpr std::array<NamedFunction, 9> kFunctions = {{{"exp", &KernelTable::exp},
-                                                      {"log", &KernelTable::log},
-                                                      {"log1p", &KernelTable::log1p},
-                                                      {"expm1", &KernelTable::expm1},
-                                                      {"sigmoid", &KernelTable::sigmoid},
-                                                      {"softplus", &KernelTable::softplus},
-                                                      {"lgamma", &KernelTable::lgamma},
-                                                      {"digamma", &KernelTable::digamma},
-                                                      {"norm_ppf", &KernelTable::norm_ppf}}};
+constexpr std::array<NamedFunction, 10> kFunctions = {{{"exp", &KernelTable::exp},
+                                                       {"log", &KernelTable::log},
+                                                       {"log1p", &KernelTable::log1p},
+                                                       {"expm1", &KernelTable::expm1},
+                                                       {"sigmoid", &KernelTable::sigmoid},
+                                                       {"softplus", &KernelTable::softplus},
+                                                       {"lgamma", &KernelTable::lgamma},
+                                                       {"digamma", &KernelTable::digamma},
+                                                       {"trigamma", &KernelTable::trigamma},
+                                                       {"norm_ppf", &KernelTable::norm_ppf}}};
 
 const KernelTable& find_table(const std::string& name) {
   for (const KernelTable* table : klqp::available_kernels()) {

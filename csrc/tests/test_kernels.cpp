@@ -17,9 +17,10 @@ using Elementwise = void (*KernelTable::*)(Index, const double*, double*);
 
 constexpr double kInf = std::numeric_limits<double>::infinity();
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
-constexpr Elementwise kFunctions[] = {&KernelTable::exp,    &KernelTable::log,     &KernelTable::log1p,
-                                      &KernelTable::expm1,  &KernelTable::sigmoid, &KernelTable::softplus,
-                                      &KernelTable::lgamma, &KernelTable::digamma, &KernelTable::norm_ppf};
+constexpr Elementwise kFunctions[] = {&KernelTable::exp,     &KernelTable::log,     &KernelTable::log1p,
+                                      &KernelTable::expm1,   &KernelTable::sigmoid, &KernelTable::softplus,
+                                      &KernelTable::lgamma,  &KernelTable::digamma, &KernelTable::trigamma,
+                                      &KernelTable::norm_ppf};
 
 bool same(double a, double b) {
   return std::bit_cast<std::uint64_t>(a) == std::bit_cast<std::uint64_t>(b) || (a != a && b != b);
@@ -159,6 +160,11 @@ void test_special_values(const KernelTable& table) {
                         {&KernelTable::digamma, -3, kNaN},
                         {&KernelTable::digamma, kInf, kInf},
                         {&KernelTable::digamma, -kInf, kNaN},
+                        {&KernelTable::trigamma, 0.0, kInf},
+                        {&KernelTable::trigamma, -0.0, kInf},
+                        {&KernelTable::trigamma, -3, kInf},
+                        {&KernelTable::trigamma, kInf, 0},
+                        {&KernelTable::trigamma, -kInf, kNaN},
                         {&KernelTable::norm_ppf, 0.5, 0},
                         {&KernelTable::norm_ppf, 0, -kInf},
                         {&KernelTable::norm_ppf, 1, kInf},

@@ -32,7 +32,7 @@ from klqp.inference.problem import (
     read_data,
     read_factors,
     read_penalties,
-    require_normals,
+    require_divergences,
 )
 from klqp.inference.settings import RunOptions, Settings
 from klqp.model.callbacks import ObjectiveCall
@@ -130,7 +130,7 @@ class VariationalInference(Inference):
     ) -> None:
         super().__init__(latent_vars, data, q=q, rank=rank, regularizers=regularizers)
         if self._demand.by_formula:
-            require_normals(self._problem, self._problem.latents, type(self).__name__)
+            require_divergences(self._problem, self._problem.latents, type(self).__name__)
         self._engine: Engine | ModelEngine | None = None
         # First step and length of the run asked for last: what the schedule sees.
         self._cycle = (0, 1)

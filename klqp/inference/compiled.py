@@ -16,8 +16,8 @@ from klqp.inference.plan import Plan
 from klqp.inference.problem import Problem, shares_space
 from klqp.inference.scores import Scores
 from klqp.inference.settings import Settings
-from klqp.model import nodes
-from klqp.model.distributions.normal import Normal, NormalDraws
+from klqp.model.distributions.normal import NormalDraws
+from klqp.model.divergences import divergence
 from klqp.model.emitter import Emitter, ancestors
 from klqp.model.expression import Expression, Node
 from klqp.model.log_density import LogDensity
@@ -310,10 +310,6 @@ class CompiledModel:
             self._scores.record(
                 self.core.term("entropy", factor.name, entropy, index), entropy, self._scores.labels_of(q.inputs)
             )
-        if z in self.plan.by_formula:
-            kl = self._emitter.emit(self._divergence(z, q))
-            labels = self._scores.labels_of([*z.inputs, *q.inputs])
-            self._scores.record(self.core.term("kl", z.name, kl), kl, labels)
 
     def _emit_density(
         self,
@@ -331,27 +327,6 @@ class CompiledModel:
             return total, total
         elements = variable.emit_log_prob(emitter, value, args, scale=scale, summed=False, log_q=log_q)
         return emitter.total(elements, n_events(variable)), elements
-
-    def _divergence(self, z: RandomVariable, q: Any) -> Expression:
-        """KL(q || p(z | parents)) between normals, given the draws of the parents: docs/maths.md, section 9."""
-        if not (isinstance(z, Normal) and isinstance(q, Normal)):
-            raise TypeError(
-                f"the divergence of {q!r} from {z!r} has no formula here: both must be klqp.Normal (kl_scaling and the "
-                "...KLKLqp classes need one)"
-            )
-        (loc, scale), (q_loc, q_scale) = z.inputs, q.inputs
-        each = (
-            nodes.log(scale)
-            - nodes.log(q_scale)
-            + (nodes.square(q_scale) + nodes.square(q_loc - loc)) / (2.0 * nodes.square(scale))
-            - 0.5
-        )
-        each = nodes.broadcast_to(each, z.shape)
-        factors: list[Any] = [self.plan.by_formula[z], self.plan.scale.get(z, np.ones(()))]
-        for given in factors:
-            if isinstance(given, Placeholder) or not np.all(given == 1.0):
-                each = each * (given if isinstance(given, Placeholder) or given.size == 1 else given.reshape(z.shape))
-        return nodes.sum(each)
 
     def _add_enumerated(self, factor: Factor) -> None:
         """Add the expected log density of an enumerated factor."""
@@ -388,10 +363,13 @@ class CompiledModel:
         problem = self.problem
         unlisted = set(problem.unlisted)
         densities = {*problem.latents, *problem.observed, *problem.conditional}
+        qs: dict[Expression, Any] = {z: factor.q for factor in problem.factors for z in factor.latents}
         for e in problem.model:
             if e in unlisted:
                 self._draw_prior(e)
-            if e in densities and not (e in problem.latents and e in self.plan.by_formula):
+            if e in self.plan.by_formula:
+                self._add_divergence(e, qs[e])
+            elif e in densities:
                 self._add_density(e)
 
     def _draw_prior(self, variable: Any) -> None:
@@ -402,6 +380,21 @@ class CompiledModel:
         if not variable.pathwise:
             PriorDraw.require_no_gradient(self._emitter, variable, [self._emitter.emit(p) for p in variable.inputs])
         self.values[variable] = self._draw(variable, self._emitter)
+
+    def _add_divergence(self, z: Any, q: Any) -> None:
+        """Add KL(q || p(z | parents)) given the draws of the parents: docs/maths.md, section 9.4."""
+        each = divergence(q, z)
+        assert each is not None, "pairs without a formula are refused before"
+        factors: list[Any] = [self.plan.by_formula[z], self.plan.scale.get(z, np.ones(()))]
+        for given in factors:
+            if isinstance(given, Placeholder) or not np.all(given == 1.0):
+                shaped = given if isinstance(given, Placeholder) or given.size == 1 else given.reshape(each.shape)
+                each = each * shaped
+        elements = self._emitter.emit(each)
+        total = self._emitter.total(elements, each.size)
+        labels = self._scores.labels_of_each(each)
+        kept = elements if self._scores.by_element(labels) else total
+        self._scores.record(self.core.term("kl", z.name, total), kept, labels)
 
     def _add_density(self, variable: RandomVariable) -> None:
         is_data = variable in self.problem.observed

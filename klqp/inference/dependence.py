@@ -327,14 +327,14 @@ def _rbf(dependence: Dependence, node: Node, inputs: list[Ints]) -> Ints:
 Rule = Callable[[Dependence, Node, list[Ints]], Ints]
 
 _ELEMENTWISE = (
-    "abs add_constant cos exp expm1 lgamma log log1p multiply_constant negative norm_cdf power reciprocal relu sigmoid "
-    "sin softplus sqrt square tanh"
+    "abs add_constant cos digamma exp expm1 lgamma log log1p multiply_constant negative norm_cdf power reciprocal relu "
+    "sigmoid sin softplus sqrt square tanh"
 )
 
 # By the names of the native operations; any other one makes each element depend on all its inputs.
 RULES: dict[str, Rule] = {
     **dict.fromkeys(_ELEMENTWISE.split(), _elementwise),
-    **dict.fromkeys(("add", "subtract", "divide"), _binary),
+    **dict.fromkeys(("add", "subtract", "divide", "xlogy", "xlog1py"), _binary),
     "multiply": _multiply,
     "sum": _reduction,
     "logsumexp": _reduction,

@@ -85,7 +85,7 @@ class ScoreRBKLqp(KLqp):
 class ReparameterizationKLKLqp(KLqp):
     """Reparameterised gradients, divergence from the prior by formula, given the draws of the prior's parents.
 
-    Needs normal priors and normal q; TypeError otherwise.
+    Needs pairs of q and prior that have one (`KLqp` names them in its error); TypeError otherwise.
     """
 
     _demand: ClassVar[Demand] = Demand("reparameterised", "closed_form", by_formula=True)
@@ -94,7 +94,7 @@ class ReparameterizationKLKLqp(KLqp):
 class ScoreKLKLqp(KLqp):
     """Score-function gradients, divergence from the prior by formula, given the draws of the prior's parents.
 
-    Needs normal priors and normal q; TypeError otherwise.
+    Needs pairs of q and prior that have one (`KLqp` names them in its error); TypeError otherwise.
     """
 
     _demand: ClassVar[Demand] = Demand("score", "closed_form", by_formula=True)

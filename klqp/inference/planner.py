@@ -15,6 +15,7 @@ from klqp.inference.plan import FactorPlan, Plan
 from klqp.inference.problem import Problem
 from klqp.inference.settings import Settings
 from klqp.model.distributions.normal import Normal, NormalDraws
+from klqp.model.emitter import ancestors
 from klqp.model.parameter import Parameter
 from klqp.model.random_variable import RandomVariable
 
@@ -115,7 +116,9 @@ def _enumeration(problem: Problem, settings: Settings, gives_gradient: bool) -> 
         return None
     finite = [f for f in problem.factors if states_of(f) is not None]
     named = settings.enumerate if isinstance(settings.enumerate, tuple) else ()
-    by_formula = set(settings.kl_scaling)
+    # Divergences by formula are taken given the draws of what priors depend on, not in expectation over their states.
+    priors = [x for z in settings.kl_scaling for x in z.inputs]
+    by_formula = {*settings.kl_scaling, *ancestors(priors, lambda e: () if isinstance(e, RandomVariable) else e.inputs)}
     finite = [f for f in finite if f.latents[0] not in by_formula]
     order = sort_factors(problem)
     if settings.enumerate != "auto":

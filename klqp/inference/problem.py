@@ -15,6 +15,7 @@ from klqp.errors import UnreachedLatentWarning
 from klqp.families import MeanFieldNormal
 from klqp.inference.latents import Factor
 from klqp.model.distributions.normal import Normal
+from klqp.model.divergences import has_divergence, known_pairs
 from klqp.model.emitter import ancestors
 from klqp.model.expression import Expression, Node, as_data
 from klqp.model.log_density import LogDensity
@@ -31,7 +32,7 @@ __all__ = [
     "read_data",
     "read_factors",
     "read_penalties",
-    "require_normals",
+    "require_divergences",
 ]
 
 Float64 = npt.NDArray[np.float64]
@@ -413,24 +414,27 @@ def check_feeds(problem: Problem, feeds: Mapping[Placeholder, Float64]) -> None:
                 )
 
 
-def require_normals(problem: Problem, variables: Iterable[RandomVariable], who: str) -> None:
+def require_divergences(problem: Problem, variables: Iterable[RandomVariable], who: str) -> None:
     """Refuse latent variables whose divergence of q from the prior has no formula.
 
     Raises
     ------
     TypeError
-        If prior or q is not a `klqp.Normal`, or q a joint family.
+        If there is no formula for q and the prior, or q is a joint family.
     """
     wanted = set(variables)
     for factor in problem.factors:
-        if isinstance(factor.q, RandomVariable):
-            fits, q = isinstance(factor.q, Normal), f"{type(factor.q).__name__} {factor.q.name!r}"
-        else:
-            fits, q = isinstance(factor.q, MeanFieldNormal), factor.describe()
         for z in factor.latents:
-            if z in wanted and not (fits and isinstance(z, Normal)):
+            if z in wanted and not _by_formula(factor, z):
                 raise TypeError(
-                    f"{who} needs the closed-form divergence of q from the prior of {z.name!r}, which is known for a "
-                    f"klqp.Normal prior and a klqp.Normal q of its own, but the prior is a {type(z).__name__} and q is "
-                    f"{q}; KLqp without kl_scaling needs none"
+                    f"{who} needs the closed-form divergence of q from the prior of {z.name!r}, but the prior is a "
+                    f"{type(z).__name__} and q is {factor.describe()}. It is known for a q of the variable's own where "
+                    f"q and the prior are {known_pairs()}. KLqp without kl_scaling needs none"
                 )
+
+
+def _by_formula(factor: Factor, z: RandomVariable) -> bool:
+    """Return whether the divergence of a factor from a prior has a formula."""
+    if isinstance(factor.q, RandomVariable):
+        return has_divergence(factor.q, z)
+    return isinstance(factor.q, MeanFieldNormal) and isinstance(z, Normal)

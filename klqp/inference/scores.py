@@ -82,6 +82,10 @@ class Scores:
         """Return which events a number made of some expressions depends on."""
         return None if self._dependence is None else self._dependence.of_all(list(expressions))
 
+    def labels_of_each(self, expression: Expression) -> Labels | None:
+        """Return which events each element of an expression depends on."""
+        return None if self._dependence is None else self._dependence.of(expression)
+
     def by_element(self, labels: Labels | None) -> bool:
         """Return whether a term's elements are wanted, and not its sum alone."""
         return labels is not None and len(labels.distinct) > 1

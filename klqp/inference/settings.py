@@ -15,7 +15,7 @@ from klqp import _core
 from klqp._checks import positive_int
 from klqp._seeds import Seed, as_key
 from klqp._threads import get_num_threads
-from klqp.inference.problem import Problem, require_normals
+from klqp.inference.problem import Problem, require_divergences
 from klqp.model.expression import as_data
 from klqp.model.parameter import Parameter, Placeholder
 from klqp.model.random_variable import RandomVariable
@@ -144,7 +144,7 @@ class Settings:
         latents = problem.latents
         known = (*latents, *problem.observed, *problem.conditional)
         kl_scaling = _by_variable("kl_scaling", asked["kl_scaling"], latents)
-        require_normals(problem, kl_scaling, "kl_scaling")
+        require_divergences(problem, kl_scaling, "kl_scaling")
         log_vars = _parameters("log_vars", asked["log_vars"], problem)
         _check_logging(asked["logdir"], log_vars)
         for name in ("init_loc", "init_scale"):

@@ -26,6 +26,7 @@ __all__ = [
     "cos",
     "cumsum",
     "diag",
+    "digamma",
     "divide",
     "dot",
     "exp",
@@ -59,6 +60,8 @@ __all__ = [
     "tanh",
     "transpose",
     "tril",
+    "xlog1py",
+    "xlogy",
 ]
 
 Shape = tuple[int, ...]
@@ -145,6 +148,11 @@ def lgamma(x: Any) -> Expression:
     return _unary("lgamma", x)
 
 
+def digamma(x: Any) -> Expression:
+    """Return the derivative of `lgamma`."""
+    return _unary("digamma", x)
+
+
 def norm_cdf(x: Any) -> Expression:
     """Return the standard normal distribution function."""
     return _unary("norm_cdf", x)
@@ -212,6 +220,16 @@ def multiply(a: Any, b: Any) -> Expression:
 def divide(a: Any, b: Any) -> Expression:
     """Return a / b, broadcast as NumPy does."""
     return _binary("divide", a, b)
+
+
+def xlogy(a: Any, b: Any) -> Expression:
+    """Return a * log(b), 0 where a is; its derivatives at a = b = 0 are taken as 0."""
+    return _binary("xlogy", a, b)
+
+
+def xlog1py(a: Any, b: Any) -> Expression:
+    """Return a * log(1 + b), 0 where a is; its derivatives at a = 0, b = -1 are taken as 0."""
+    return _binary("xlog1py", a, b)
 
 
 def broadcast_to(x: Any, shape: Shape) -> Expression:
@@ -550,5 +568,6 @@ UNARY: dict[str, Callable[[Any], Expression]] = {
     "sin": sin,
     "cos": cos,
     "lgamma": lgamma,
+    "digamma": digamma,
     "norm_cdf": norm_cdf,
 }

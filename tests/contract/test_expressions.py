@@ -55,6 +55,7 @@ def check(function, twin, *operands):
 UNARY = {
     "absolute": np.abs,
     "cos": np.cos,
+    "digamma": special.digamma,
     "exp": np.exp,
     "expm1": np.expm1,
     "lgamma": special.gammaln,
@@ -72,6 +73,7 @@ UNARY = {
 }
 OTHERS = {"add", "broadcast_to", "concatenate", "divide", "dot", "log_softmax", "logsumexp", "matmul", "mean"}
 OTHERS |= {"multiply", "outer", "power", "reshape", "softmax", "stack", "subtract", "sum", "take", "transpose"}
+OTHERS |= {"xlog1py", "xlogy"}
 
 
 # Tested in test_matrix_nodes.py.
@@ -90,7 +92,7 @@ def test_the_table_of_elementwise_functions():
 @given(shape=shapes, kind=st.sampled_from(KINDS))
 @settings(max_examples=10, deadline=None)
 def test_elementwise_functions(name, shape, kind):
-    low = 0.1 if name in ("log", "sqrt", "lgamma") else -0.9
+    low = 0.1 if name in ("log", "sqrt", "lgamma", "digamma") else -0.9
     check(getattr(nodes, name), UNARY[name], Operand(shape, kind, low=low))
 
 
@@ -130,6 +132,17 @@ def test_arithmetic_with_numbers_and_arrays(name, number):
         check(lambda e: op(e, array), lambda v: op(v, array), x)
         check(lambda e: op(array, e), lambda v: op(array, v), x)
         check(lambda e: op(e, array.tolist()), lambda v: op(v, array), x)
+
+
+@pytest.mark.parametrize("name", ["xlogy", "xlog1py"])
+@given(
+    broadcast=hnp.mutually_broadcastable_shapes(num_shapes=2, max_dims=3, max_side=4),
+    kinds=st.tuples(st.sampled_from(KINDS), st.sampled_from(KINDS)),
+)
+@settings(max_examples=30, deadline=None)
+def test_products_with_logarithms(name, broadcast, kinds):
+    a, b = (Operand(shape, kind, i) for i, (shape, kind) in enumerate(zip(broadcast.input_shapes, kinds, strict=True)))
+    check(getattr(nodes, name), getattr(special, name), a, b)
 
 
 def test_unary_minus():

@@ -27,7 +27,19 @@ ULP = {
     "norm_ppf": 8,
     "lgamma": 10,
     "digamma": 5,
+    "trigamma": 4,
 }
+
+
+def trigamma(x):
+    """Return the second derivative of log Gamma: SciPy's for negative arguments takes its time."""
+    x = np.asarray(x)
+    a = np.abs(x)
+    at_positive = special.polygamma(1, a)
+    reflected = (np.pi / np.sin(np.pi * (a % 1))) ** 2 + 1 / a**2 - at_positive
+    reflected = np.where(a < 1e-100, at_positive, np.where(a == np.floor(a), np.inf, reflected))
+    return np.where(x < 0, np.where(np.isinf(x), np.nan, reflected), at_positive)
+
 
 SCIPY = {
     "exp": np.exp,
@@ -39,6 +51,7 @@ SCIPY = {
     "norm_ppf": special.ndtri,
     "lgamma": special.gammaln,
     "digamma": special.digamma,
+    "trigamma": trigamma,
 }
 
 # Where SciPy's own error is small enough to compare with, and what it is allowed, in units of
@@ -53,6 +66,7 @@ SCIPY_RANGE = {
     "norm_ppf": (1e-300, 1, 16),
     "lgamma": (1e-10, 1e3, 16),
     "digamma": (1e-10, 1e3, 16),
+    "trigamma": (1e-10, 1e3, 16),
 }
 
 EXACT = {
@@ -64,6 +78,7 @@ EXACT = {
     "softplus": lambda x: mp.log1p(mp.exp(x)),
     "lgamma": mp.loggamma,
     "digamma": mp.digamma,
+    "trigamma": lambda x: mp.psi(1, x),
 }
 
 PINNED_UNIFORMS = [0.4098567838191137, 0.933165336951505, 0.9312721446093085, 0.15504688437173886]
@@ -108,13 +123,13 @@ def strata(function):
         return np.concatenate([log_uniform(1e-300, 0.1, 120), 1 - edge, rng.uniform(0.05, 0.95, 120), 0.5 + edge])
     return np.concatenate(
         [
-            log_uniform(1e-300, 1),
+            log_uniform(1e-150 if function == "trigamma" else 1e-300, 1),
             rng.uniform(0.1, 9, 240),
             log_uniform(8, 1e300),
             1 + log_uniform(1e-12, 0.1),
             2 - log_uniform(1e-12, 0.1),
             ROOT + log_uniform(1e-12, 0.1),
-            [0.5, 1.5, 2.5, 8, np.nextafter(8, 0), 1e-300, 1e300],
+            [0.5, 1.5, 2.5, 4, np.nextafter(4, 0), 8, np.nextafter(8, 0), 1e-150, 1e300],
         ]
     )
 
@@ -193,6 +208,8 @@ def test_negative_arguments_of_the_gamma_functions(table):
     exact = np.array([float(mp.digamma(mp.mpf(float(a)))) for a in x])
     terms = np.abs(special.digamma(-x)) + np.abs(1 / x) + np.abs(np.pi / np.tan(np.pi * x))
     assert np.max(np.abs(kernels.evaluate(table, "digamma", x) - exact) / terms) <= 8 * EPS
+    exact = np.array([float(mp.psi(1, mp.mpf(float(a)))) for a in x])
+    assert np.max(np.abs(kernels.evaluate(table, "trigamma", x) - exact) / exact) <= 8 * EPS
 
 
 SPECIAL_VALUES = [
@@ -209,6 +226,7 @@ SPECIAL_VALUES = [
     ("norm_ppf", [0.0, 1.0, 0.5, -0.1, 1.1, np.nan], [-np.inf, np.inf, 0, np.nan, np.nan, np.nan]),
     ("lgamma", [1.0, 2.0, 0.0, -0.0, -2.0, np.inf, -np.inf], [0, 0] + [np.inf] * 4 + [-np.inf]),
     ("digamma", [0.0, -0.0, -2.0, np.inf, -np.inf], [-np.inf, np.inf, np.nan, np.inf, np.nan]),
+    ("trigamma", [0.0, -0.0, -2.0, np.inf, -np.inf, -1e300], [np.inf, np.inf, np.inf, 0, np.nan, np.inf]),
 ]
 
 

@@ -249,6 +249,8 @@ EXAMPLES: dict[str, Callable[[], Any]] = {
     "subtract": binary(lambda a, b: a - b),
     "multiply": binary(lambda a, b: a * b),
     "divide": binary(lambda a, b: a / b),
+    "xlogy": binary(lambda a, b: a * np.log(b)),
+    "xlog1py": binary(lambda a, b: a * np.log(1 + b)),
     "sum": along_axis(lambda x: x.sum(1), True),
     "logsumexp": along_axis(logsumexp, True),
     "log_softmax": along_axis(log_softmax, False),
@@ -275,6 +277,7 @@ EXAMPLES: dict[str, Callable[[], Any]] = {
     "sin": elementwise(np.sin),
     "cos": elementwise(np.cos),
     "lgamma": elementwise(lambda x: Analytic(special.gammaln, special.digamma)(x), positive),
+    "digamma": elementwise(lambda x: Analytic(special.digamma, lambda y: special.polygamma(1, y))(x), positive),
     "norm_cdf": elementwise(lambda x: Analytic(special.ndtr, lambda y: np.exp(-y * y / 2) / math.sqrt(2 * math.pi))(x)),
     "exponential_ppf": elementwise(lambda u: -np.log(1 - u), inside),
     "gumbel_ppf": elementwise(lambda u: -np.log(-np.log(u)), inside),
@@ -407,6 +410,21 @@ def test_elementwise_functions_of_extremes(name):
     with np.errstate(all="ignore"):
         twin = {"relu": lambda x: np.maximum(x, 0), "abs": np.abs}.get(name) or getattr(np, name)
         np.testing.assert_allclose(evaluate_one(name, EXTREMES), twin(EXTREMES), rtol=1e-15)
+
+
+@pytest.mark.parametrize(("name", "shift"), [("xlogy", 0.0), ("xlog1py", 1.0)])
+def test_products_with_logarithms_at_zero(name, shift):
+    """Zero times any logarithm is zero; where that is log 0, both derivatives are taken as 0."""
+    a, b = np.array([0.0, 0.0, 0.0, 2.0, 0.0]), np.array([0.0, 2.0, np.inf, 0.0, np.nan])
+    core = _core.Model()
+    slots = [core.input(5), core.input(5)]
+    out = core.node(name, slots, 5)
+    inputs = [a[None], b[None] - shift]
+    args = (1, np.zeros(1), np.zeros((1, 1)), inputs)
+    np.testing.assert_array_equal(core.evaluate(*args, [out])[0][0], [0, 0, 0, -np.inf, np.nan])
+    by_a, by_b = core.pullback(*args, out, np.ones((1, 5)))[1]
+    np.testing.assert_allclose(by_a[0], [0, np.log(2), np.inf, -np.inf, np.nan], rtol=1e-15)
+    np.testing.assert_array_equal(by_b[0][:4], [0, 0, 0, np.inf])
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,8 @@ EXACT = {
     "x / column": X / (X[:, :1] + 1.0),
     "row * column": Y[:, 0] * X[:, :1],
     "scalars": S * V[1],
+    "x log v": nodes.xlogy(X, V),
+    "v log(1 + x)": nodes.xlog1py(V, X),
     "(1, 1) + v": S.reshape(1, 1) + V,
     "events + x": M + X[:, :1],
     "x * data": X * DENSE.T,

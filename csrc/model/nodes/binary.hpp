@@ -1,12 +1,23 @@
-// Sums, differences, products and quotients of two arrays, each of the output's size or a single number.
+// Sums, differences, products, quotients and x log(y) of two arrays, each of the output's size or a single number.
 #pragma once
+
+#include <cmath>
 
 #include "model/config.hpp"
 #include "model/node.hpp"
 
 namespace klqp {
 
-enum class BinaryOperation { add, subtract, multiply, divide };
+enum class BinaryOperation { add, subtract, multiply, divide, xlogy, xlog1py };
+
+// x log(y + c), 0 where x is, and its derivatives. At x = y + c = 0, where there are none, they are taken as 0.
+template <int c>
+struct TimesLog {
+  static double log(double y) noexcept { return c == 0 ? std::log(y) : std::log1p(y); }
+  static double value(double x, double y) noexcept { return x == 0.0 && !std::isnan(y) ? 0.0 : x * log(y); }
+  static double by_x(double x, double y) noexcept { return x == 0.0 && y == -c ? 0.0 : log(y); }
+  static double by_y(double x, double y) noexcept { return x == 0.0 && y == -c ? 0.0 : x / (y + c); }
+};
 
 class Binary final : public Node {
  public:
@@ -109,6 +120,10 @@ class Binary final : public Node {
         return apply(run, out, [](double x, double y) { return x * y; });
       case BinaryOperation::divide:
         return apply(run, out, [](double x, double y) { return x / y; });
+      case BinaryOperation::xlogy:
+        return apply(run, out, TimesLog<0>::value);
+      case BinaryOperation::xlog1py:
+        return apply(run, out, TimesLog<1>::value);
     }
   }
 
@@ -137,7 +152,17 @@ class Binary final : public Node {
         if (k == 0 && one) return add([cot, x = *other](Index i) { return cot[i] / x; });
         if (k == 0) return add([&](Index i) { return cot[i] / other[i]; });
         return add([&](Index i) { return -(cot[i] / run.b[i]) * y[i]; });
+      case BinaryOperation::xlogy:
+        return add([&](Index i) { return cot[i] * slope<TimesLog<0>>(k, run, i); });
+      case BinaryOperation::xlog1py:
+        return add([&](Index i) { return cot[i] * slope<TimesLog<1>>(k, run, i); });
     }
+  }
+
+  template <class F>
+  static double slope(int k, const Run& run, Index i) noexcept {
+    const double x = run.a[run.one_a ? 0 : i], y = run.b[run.one_b ? 0 : i];
+    return k == 0 ? F::by_x(x, y) : F::by_y(x, y);
   }
 
   // The sum of the shares of operand k, a single number, in the cotangents of a run.
@@ -154,16 +179,21 @@ class Binary final : public Node {
         return one ? *other * kernels().sum(run.n, cot) : kernels().dot(run.n, cot, other);
       case BinaryOperation::divide:
         if (k == 1) return -kernels().dot(run.n, cot, y) / *run.b;
-        return one ? kernels().sum(run.n, cot) / *other : total_of_quotients(run.n, cot, other);
+        return one ? kernels().sum(run.n, cot) / *other : total(run.n, [&](Index i) { return cot[i] / other[i]; });
+      case BinaryOperation::xlogy:
+        return total(run.n, [&](Index i) { return cot[i] * slope<TimesLog<0>>(k, run, i); });
+      case BinaryOperation::xlog1py:
+        return total(run.n, [&](Index i) { return cot[i] * slope<TimesLog<1>>(k, run, i); });
     }
     return 0.0;
   }
 
-  static double total_of_quotients(Index n, const double* x, const double* y) noexcept {
+  template <class F>
+  static double total(Index n, const F& share) noexcept {
     double total = 0.0, tile[kTile];
     for (Index at = 0; at < n; at += kTile) {
       const Index m = std::min(kTile, n - at);
-      for (Index i = 0; i < m; ++i) tile[i] = x[at + i] / y[at + i];
+      for (Index i = 0; i < m; ++i) tile[i] = share(at + i);
       total += kernels().sum(m, tile);
     }
     return total;

@@ -60,6 +60,8 @@ inline constexpr Row<NodeMaker> kNodes[] = {
     {"subtract", make_binary<BinaryOperation::subtract>},
     {"multiply", make_binary<BinaryOperation::multiply>},
     {"divide", make_binary<BinaryOperation::divide>},
+    {"xlogy", make_binary<BinaryOperation::xlogy>},
+    {"xlog1py", make_binary<BinaryOperation::xlog1py>},
     {"sum", make_along_axis<Sum, true>},
     {"cumsum", make_along_axis<CumulativeSum, false>},
     {"logsumexp", make_along_axis<LogSumExp, true>},

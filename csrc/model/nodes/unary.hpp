@@ -78,6 +78,8 @@ inline constexpr UnaryFunction kUnaryFunctions[] = {
      [](Index n, X x, X, double* d, double) { fill(n, d, [&](Index i) { return -std::sin(x[i]); }); }},
     {"lgamma", [](Index n, X x, double* y, double) { kernels().lgamma(n, x, y); },
      [](Index n, X x, X, double* d, double) { kernels().digamma(n, x, d); }},
+    {"digamma", [](Index n, X x, double* y, double) { kernels().digamma(n, x, y); },
+     [](Index n, X x, X, double* d, double) { kernels().trigamma(n, x, d); }},
     {"norm_cdf",
      [](Index n, X x, double* y, double) {
        fill(n, y, [&](Index i) { return 0.5 * std::erfc(-x[i] * 0.70710678118654752440); });

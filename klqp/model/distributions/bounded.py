@@ -9,7 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from klqp.model.distributions.draws import UniformDraws
-from klqp.model.expression import Constant
+from klqp.model.distributions.entropy import EntropyByFormula
+from klqp.model.expression import Constant, Expression
+from klqp.model.nodes import digamma, lgamma, log
 from klqp.model.random_variable import ElementwiseDistribution, Shape
 from klqp.model.supports import MOVING_INTERVAL, NONNEGATIVE, POSITIVE, REAL, UNIT_INTERVAL, Support, interval
 
@@ -21,7 +23,7 @@ __all__ = ["Beta", "Uniform", "VonMises"]
 Float64 = npt.NDArray[np.float64]
 
 
-class Uniform(UniformDraws):
+class Uniform(UniformDraws, EntropyByFormula):
     """Independent uniform variables.
 
     log p(x) = -log(high - low), for low <= x <= high.
@@ -80,8 +82,11 @@ class Uniform(UniformDraws):
     def _entropy(self, low: Float64, high: Float64) -> Any:
         return np.log(high - low)
 
+    def _entropy_expression(self) -> Expression:
+        return log(self.parameters["high"] - self.parameters["low"])
 
-class Beta(ElementwiseDistribution):
+
+class Beta(ElementwiseDistribution, EntropyByFormula):
     """Independent beta variables.
 
     log p(x) = (a - 1) log(x) + (b - 1) log(1 - x) - log B(a, b) with a = concentration1 and b = concentration0, for x
@@ -128,6 +133,12 @@ class Beta(ElementwiseDistribution):
         from klqp.model.distributions.formulas import beta_entropy
 
         return beta_entropy(concentration1, concentration0)
+
+    def _entropy_expression(self) -> Expression:
+        a, b = self.parameters["concentration1"], self.parameters["concentration0"]
+        n = a + b
+        log_beta = lgamma(a) + lgamma(b) - lgamma(n)
+        return log_beta - (a - 1.0) * digamma(a) - (b - 1.0) * digamma(b) + (n - 2.0) * digamma(n)
 
 
 class VonMises(ElementwiseDistribution):

@@ -9,7 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from klqp.model.distributions.alternatives import exactly_one
+from klqp.model.distributions.entropy import EntropyByFormula
 from klqp.model.distributions.event import EventDistribution, last_size
+from klqp.model.expression import Expression
+from klqp.model.nodes import exp, log_softmax, xlogy
 from klqp.model.random_variable import Shape
 from klqp.model.supports import COUNT, COUNT_VECTOR, INTEGER, ONE_HOT, ORDERED, REAL, REAL_VECTOR, SIMPLEX, Support
 
@@ -33,8 +36,8 @@ class _OverCategories(EventDistribution):
         return {"size": self.n_categories, "probs": int("probs" in self.parameters)}
 
 
-class _CategoryDraws(_OverCategories):
-    """A distribution with one category for each event, drawn from one uniform; not used by itself."""
+class _OneCategory(_OverCategories, EntropyByFormula):
+    """One category for each event, drawn from one uniform; not used by itself."""
 
     noise_kind: ClassVar[Literal["normal", "uniform"]] = "uniform"
     pathwise: ClassVar[bool] = False
@@ -48,6 +51,22 @@ class _CategoryDraws(_OverCategories):
         """Add a draw made from uniforms on (0, 1) to a program."""
         sizes = {key: [n] for key, n in self._law_sizes().items()}
         return emitter.core.discrete_draw(self.law, [*self._law_args(emitter, args), noise], self.size, sizes)
+
+    def _outcome_probs(self) -> Expression:
+        """Return the probabilities (..., K), which add up to one."""
+        if "logits" in self.parameters:
+            return exp(log_softmax(self.parameters["logits"]))
+        probs = self.parameters["probs"]
+        return probs / probs.sum(-1).reshape(*probs.shape[:-1], 1)
+
+    def _mean_log_prob(self, of: Expression) -> Expression:
+        """Return the mean log probability of categories that come with other probabilities (..., K)."""
+        if "logits" in self.parameters:
+            return (of * log_softmax(self.parameters["logits"])).sum(-1)
+        return xlogy(of, self._outcome_probs()).sum(-1)
+
+    def _entropy_expression(self) -> Expression:
+        return -self._mean_log_prob(self._outcome_probs())
 
 
 def probabilities(logits: Float64 | None, probs: Float64 | None) -> Float64:
@@ -70,7 +89,7 @@ def _entropy(p: Float64) -> Float64:
     return np.asarray(-np.where(p > 0, p * np.log(np.where(p > 0, p, 1.0)), 0.0).sum(-1))
 
 
-class Categorical(_CategoryDraws):
+class Categorical(_OneCategory):
     """One of K categories, numbered from 0.
 
     Parameters
@@ -114,7 +133,7 @@ class Categorical(_CategoryDraws):
         return _entropy(probabilities(logits, probs))
 
 
-class OneHotCategorical(_CategoryDraws):
+class OneHotCategorical(_OneCategory):
     """One of K categories, as a vector with a 1 at its place.
 
     Parameters

@@ -8,7 +8,10 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from klqp.model.distributions.entropy import EntropyByFormula
 from klqp.model.distributions.event import EventDistribution, last_size
+from klqp.model.expression import Expression
+from klqp.model.nodes import digamma, lgamma
 from klqp.model.random_variable import Shape
 from klqp.model.supports import POSITIVE_VECTOR, SIMPLEX, Support
 
@@ -17,7 +20,7 @@ __all__ = ["Dirichlet"]
 Float64 = npt.NDArray[np.float64]
 
 
-class Dirichlet(EventDistribution):
+class Dirichlet(EventDistribution, EntropyByFormula):
     """Vectors of probabilities.
 
     Parameters
@@ -52,9 +55,15 @@ class Dirichlet(EventDistribution):
         return np.asarray(mean * (1 - mean) / (total + 1))
 
     def _entropy(self, concentration: Float64) -> Float64:
-        from scipy.special import digamma, gammaln
+        from scipy import special
 
         total = concentration.sum(-1)
-        each = gammaln(concentration) - (concentration - 1) * digamma(concentration)
+        each = special.gammaln(concentration) - (concentration - 1) * special.digamma(concentration)
         size = concentration.shape[-1]
-        return np.asarray(each.sum(-1) - gammaln(total) + (total - size) * digamma(total))
+        return np.asarray(each.sum(-1) - special.gammaln(total) + (total - size) * special.digamma(total))
+
+    def _entropy_expression(self) -> Expression:
+        a = self.parameters["concentration"]
+        total, size = a.sum(-1), a.shape[-1]
+        each = lgamma(a) - (a - 1.0) * digamma(a)
+        return each.sum(-1) - lgamma(total) + (total - float(size)) * digamma(total)

@@ -10,8 +10,10 @@ import numpy.typing as npt
 
 from klqp.model.distributions.alternatives import exactly_one
 from klqp.model.distributions.draws import DiscreteDraws
+from klqp.model.distributions.entropy import EntropyByFormula
 from klqp.model.distributions.summation import bulk, summed_entropy
-from klqp.model.expression import Constant
+from klqp.model.expression import Constant, Expression
+from klqp.model.nodes import exp, log, sigmoid, softplus, xlog1py, xlogy
 from klqp.model.random_variable import Shape
 from klqp.model.supports import (
     BINARY,
@@ -47,7 +49,7 @@ def _odds(logits: Float64 | None, probs: Float64 | None) -> Any:
     return np.asarray(probs) / (1 - np.asarray(probs)) if logits is None else np.exp(logits)
 
 
-class Bernoulli(DiscreteDraws):
+class Bernoulli(DiscreteDraws, EntropyByFormula):
     """Independent variables that are 1 with a probability and 0 otherwise.
 
     log p(x) = x log(probs) + (1 - x) log(1 - probs), for x = 0 or 1; probs = 1 / (1 + exp(-logits)).
@@ -99,6 +101,24 @@ class Bernoulli(DiscreteDraws):
         from klqp.model.distributions.formulas import bernoulli_entropy
 
         return bernoulli_entropy(logits, probs)
+
+    def _outcome_probs(self) -> tuple[Expression, Expression]:
+        """Return the probabilities of 1 and of 0."""
+        if "probs" in self.parameters:
+            return self.parameters["probs"], 1.0 - self.parameters["probs"]
+        logits = self.parameters["logits"]
+        return sigmoid(logits), sigmoid(-logits)
+
+    def _mean_log_prob(self, of: tuple[Expression, Expression]) -> Expression:
+        """Return the mean log probability of a variable that is 1 and 0 with other probabilities."""
+        one, zero = of
+        if "probs" in self.parameters:
+            return xlogy(one, self.parameters["probs"]) + xlog1py(zero, -self.parameters["probs"])
+        logits = self.parameters["logits"]
+        return -(one * softplus(-logits)) - zero * softplus(logits)
+
+    def _entropy_expression(self) -> Expression:
+        return -self._mean_log_prob(self._outcome_probs())
 
 
 class Binomial(DiscreteDraws):
@@ -353,7 +373,7 @@ class NegativeBinomial(DiscreteDraws):
         return summed_entropy(NegativeBinomial, low, high, parameters)
 
 
-class Geometric(DiscreteDraws):
+class Geometric(DiscreteDraws, EntropyByFormula):
     """Independent numbers of failures before the first success.
 
     log p(x) = x log(1 - probs) + log(probs), for integers x >= 0; probs = 1 / (1 + exp(-logits)).
@@ -400,6 +420,13 @@ class Geometric(DiscreteDraws):
         # -log(p) - log(1 - p) (1 - p) / p
         x = np.asarray(logits)
         return np.logaddexp(0.0, -x) + np.where(x < -40, 1.0, np.exp(-x) * np.logaddexp(0.0, x))
+
+    def _entropy_expression(self) -> Expression:
+        if "probs" in self.parameters:
+            p = self.parameters["probs"]
+            return -log(p) - xlog1py(1.0 - p, -p) / p
+        x = self.parameters["logits"]
+        return softplus(-x) + exp(-x) * softplus(x)
 
 
 def _rate(rate: Float64 | None, log_rate: Float64 | None) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -9,6 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from klqp.model.distributions.draws import LocationScaleDraws
+from klqp.model.distributions.entropy import EntropyByFormula
+from klqp.model.expression import Expression
+from klqp.model.nodes import digamma, lgamma, log
 from klqp.model.random_variable import ElementwiseDistribution, Shape
 from klqp.model.supports import POSITIVE, REAL, Support
 
@@ -17,8 +21,10 @@ __all__ = ["Cauchy", "Gumbel", "Laplace", "Logistic", "StudentT"]
 Float64 = npt.NDArray[np.float64]
 
 
-class _LocationScale(LocationScaleDraws):
-    """Real numbers with the parameters loc and scale alone."""
+class _LocationScale(LocationScaleDraws, EntropyByFormula):
+    """Real numbers with the parameters loc and scale alone; `standard_entropy` is that of scale 1."""
+
+    standard_entropy: ClassVar[float]
 
     parameter_supports: ClassVar[Mapping[str, Support]] = {"loc": REAL, "scale": POSITIVE}
 
@@ -26,6 +32,12 @@ class _LocationScale(LocationScaleDraws):
         self, loc: Any = 0.0, scale: Any = 1.0, *, shape: int | Shape | None = None, name: str | None = None
     ) -> None:
         super().__init__({"loc": loc, "scale": scale}, shape=shape, name=name, support=REAL)
+
+    def _entropy(self, loc: Float64, scale: Float64) -> Any:
+        return np.log(scale) + self.standard_entropy
+
+    def _entropy_expression(self) -> Expression:
+        return log(self.parameters["scale"]) + self.standard_entropy
 
 
 class Laplace(_LocationScale):
@@ -46,6 +58,7 @@ class Laplace(_LocationScale):
 
     kernel = "laplace"
     quantile = "laplace_ppf"
+    standard_entropy = 1 + math.log(2)
 
     def _sample(self, rng: np.random.Generator, shape: Shape, *, loc: Float64, scale: Float64) -> Float64:
         return loc + scale * rng.laplace(size=shape)
@@ -55,9 +68,6 @@ class Laplace(_LocationScale):
 
     def _variance(self, loc: Float64, scale: Float64) -> Any:
         return 2 * scale**2
-
-    def _entropy(self, loc: Float64, scale: Float64) -> Any:
-        return np.log(scale) + (1 + np.log(2))
 
 
 class Cauchy(_LocationScale):
@@ -78,6 +88,7 @@ class Cauchy(_LocationScale):
 
     kernel = "cauchy"
     quantile = "cauchy_ppf"
+    standard_entropy = math.log(4 * math.pi)
 
     def _sample(self, rng: np.random.Generator, shape: Shape, *, loc: Float64, scale: Float64) -> Float64:
         return loc + scale * rng.standard_cauchy(shape)
@@ -87,9 +98,6 @@ class Cauchy(_LocationScale):
 
     def _variance(self, loc: Float64, scale: Float64) -> Any:
         return np.nan
-
-    def _entropy(self, loc: Float64, scale: Float64) -> Any:
-        return np.log(scale) + np.log(4 * np.pi)
 
 
 class Logistic(_LocationScale):
@@ -110,6 +118,7 @@ class Logistic(_LocationScale):
 
     kernel = "logistic"
     quantile = "logit"
+    standard_entropy = 2.0
 
     def _sample(self, rng: np.random.Generator, shape: Shape, *, loc: Float64, scale: Float64) -> Float64:
         return loc + scale * rng.logistic(size=shape)
@@ -119,9 +128,6 @@ class Logistic(_LocationScale):
 
     def _variance(self, loc: Float64, scale: Float64) -> Any:
         return np.pi**2 / 3 * scale**2
-
-    def _entropy(self, loc: Float64, scale: Float64) -> Any:
-        return np.log(scale) + 2
 
 
 class Gumbel(_LocationScale):
@@ -142,6 +148,7 @@ class Gumbel(_LocationScale):
 
     kernel = "gumbel"
     quantile = "gumbel_ppf"
+    standard_entropy = 1 + np.euler_gamma
 
     def _sample(self, rng: np.random.Generator, shape: Shape, *, loc: Float64, scale: Float64) -> Float64:
         return loc + scale * rng.gumbel(size=shape)
@@ -152,11 +159,8 @@ class Gumbel(_LocationScale):
     def _variance(self, loc: Float64, scale: Float64) -> Any:
         return np.pi**2 / 6 * scale**2
 
-    def _entropy(self, loc: Float64, scale: Float64) -> Any:
-        return np.log(scale) + (1 + np.euler_gamma)
 
-
-class StudentT(ElementwiseDistribution):
+class StudentT(ElementwiseDistribution, EntropyByFormula):
     """Independent variables of Student's t distribution.
 
     p(x) is proportional to (1 + ((x - loc) / scale)**2 / df)**(-(df + 1) / 2), for real x.
@@ -201,3 +205,10 @@ class StudentT(ElementwiseDistribution):
         from klqp.model.distributions.formulas import student_t_entropy
 
         return student_t_entropy(df) + np.log(scale)
+
+    def _entropy_expression(self) -> Expression:
+        df = self.parameters["df"]
+        half, above = df * 0.5, df * 0.5 + 0.5
+        log_beta = lgamma(half) - lgamma(above) + 0.5 * math.log(math.pi)
+        slope = digamma(above) - digamma(half)
+        return above * slope + 0.5 * log(df) + log_beta + log(self.parameters["scale"])

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
+from klqp.model.distributions.entropy import EntropyByFormula
 from klqp.model.distributions.event import (
     EventDistribution,
     as_vector,
@@ -19,7 +19,9 @@ from klqp.model.distributions.event import (
     last_size,
     swapped,
 )
+from klqp.model.distributions.normal import HALF_LOG_2_PI_E
 from klqp.model.expression import Expression
+from klqp.model.nodes import cholesky, log
 from klqp.model.random_variable import ElementwiseDistribution, Shape
 from klqp.model.supports import CHOLESKY_COV, COVARIANCE, POSITIVE_VECTOR, REAL_MATRIX, REAL_VECTOR, Support
 
@@ -35,10 +37,8 @@ __all__ = [
 
 Float64 = npt.NDArray[np.float64]
 
-_HALF_LOG_2_PI_E = 0.5 * np.log(2 * np.pi * np.e)
 
-
-class MultivariateNormalDiag(ElementwiseDistribution):
+class MultivariateNormalDiag(ElementwiseDistribution, EntropyByFormula):
     """Normal vectors with independent elements.
 
     Parameters
@@ -93,7 +93,7 @@ class MultivariateNormalDiag(ElementwiseDistribution):
         return scale_diag**2
 
     def _entropy(self, loc: Float64, scale_diag: Float64) -> Float64:
-        return np.asarray((np.log(scale_diag) + _HALF_LOG_2_PI_E).sum(-1))
+        return np.asarray((np.log(scale_diag) + HALF_LOG_2_PI_E).sum(-1))
 
     # --- as q ------------------------------------------------------------------------------------------------
     @property
@@ -106,15 +106,11 @@ class MultivariateNormalDiag(ElementwiseDistribution):
         fitted = [self._fit(emitter, p, slot) for p, slot in zip(self.inputs, args, strict=True)]
         return emitter.core.draw([*fitted, noise], self.size)
 
-    def emit_entropy(self, emitter: Emitter, args: list[int], scale: int | None) -> int:
-        """Add the entropy, each event's times its factor, to a program."""
-        size = self.event_shape[0]
-        logs = emitter.node("log", [args[1]], self.inputs[1].size)
-        each = emitter.node("add_constant", [logs], self.inputs[1].size, float(_HALF_LOG_2_PI_E))
-        return _entropy_total(emitter, each, self.inputs[1], 1, self.batch_shape, size, scale)
+    def _entropy_expression(self) -> Expression:
+        return (log(self.parameters["scale_diag"]) + HALF_LOG_2_PI_E).sum(-1)
 
 
-class MultivariateNormalTriL(EventDistribution):
+class MultivariateNormalTriL(EventDistribution, EntropyByFormula):
     """Normal vectors whose covariance is ``scale_tril @ scale_tril.T``.
 
     Parameters
@@ -150,7 +146,7 @@ class MultivariateNormalTriL(EventDistribution):
         return np.asarray((np.tril(scale_tril) ** 2).sum(-1))
 
     def _entropy(self, loc: Float64, scale_tril: Float64) -> Float64:
-        return np.asarray((np.log(diagonal(scale_tril)) + _HALF_LOG_2_PI_E).sum(-1))
+        return np.asarray((np.log(diagonal(scale_tril)) + HALF_LOG_2_PI_E).sum(-1))
 
     # --- as q ------------------------------------------------------------------------------------------------
     @property
@@ -163,19 +159,11 @@ class MultivariateNormalTriL(EventDistribution):
         sizes = {"n": [self.n_events], "size": [self.event_shape[0]]}
         return emitter.core.node("tril_draw", [*self._law_args(emitter, args), noise], self.size, sizes)
 
-    def emit_entropy(self, emitter: Emitter, args: list[int], scale: int | None) -> int:
-        """Add the entropy, each event's times its factor, to a program."""
-        size = self.event_shape[0]
-        n = self.inputs[1].size // size**2
-        positions = np.arange(n)[:, None] * size**2 + np.arange(size) * (size + 1)
-        index = emitter.core.data(positions.astype(np.float64))
-        pivots = emitter.core.node("gather", [args[1], index], n * size, {"width": [1]})
-        logs = emitter.node("log", [pivots], n * size)
-        each = emitter.node("add_constant", [logs], n * size, float(_HALF_LOG_2_PI_E))
-        return _entropy_total(emitter, each, self.inputs[1], 2, self.batch_shape, size, scale)
+    def _entropy_expression(self) -> Expression:
+        return entropy_of_factor(self.parameters["scale_tril"])
 
 
-class MultivariateNormalFullCovariance(EventDistribution):
+class MultivariateNormalFullCovariance(EventDistribution, EntropyByFormula):
     """Normal vectors by their covariance matrix.
 
     Parameters
@@ -218,7 +206,10 @@ class MultivariateNormalFullCovariance(EventDistribution):
 
     def _entropy(self, loc: Float64, covariance_matrix: Float64) -> Float64:
         factor = np.asarray(np.linalg.cholesky(covariance_matrix), np.float64)
-        return np.asarray((np.log(diagonal(factor)) + _HALF_LOG_2_PI_E).sum(-1))
+        return np.asarray((np.log(diagonal(factor)) + HALF_LOG_2_PI_E).sum(-1))
+
+    def _entropy_expression(self) -> Expression:
+        return entropy_of_factor(cholesky(self.parameters["covariance_matrix"]))
 
 
 class MultivariateNormalDiagPlusLowRank(EventDistribution):
@@ -290,7 +281,7 @@ class MultivariateNormalDiagPlusLowRank(EventDistribution):
     def _entropy(self, loc: Float64, scale_diag: Float64, scale_perturb_factor: Float64) -> Float64:
         v = scale_perturb_factor / scale_diag[..., None]
         _, log_det = np.linalg.slogdet(swapped(v) @ v + np.eye(v.shape[-1]))
-        return np.asarray((np.log(scale_diag) + _HALF_LOG_2_PI_E).sum(-1) + 0.5 * log_det)
+        return np.asarray((np.log(scale_diag) + HALF_LOG_2_PI_E).sum(-1) + 0.5 * log_det)
 
 
 def emit_cholesky(emitter: Emitter, x: int, total: int, size: int) -> int:
@@ -298,16 +289,12 @@ def emit_cholesky(emitter: Emitter, x: int, total: int, size: int) -> int:
     return emitter.core.node("cholesky", [x], total, {"n": [total // size**2], "size": [size]})
 
 
-def _entropy_total(
-    emitter: Emitter, each: int, parameter: Expression, event_ndim: int, batch: Shape, size: int, scale: int | None
-) -> int:
-    """Add the sum over a batch of entropies, given by the shares of their elements for the events of a parameter."""
-    own = parameter.shape[: parameter.ndim - event_ndim]
-    n, n_events = math.prod(own), math.prod(batch)
-    if scale is None:
-        total = event_total(emitter, each, n, size, None, True)
-        return total if n == n_events else emitter.node("multiply_constant", [total], 1, n_events / n)
-    entropies = event_total(emitter, each, n, size, None, False)
-    index = np.broadcast_to(np.arange(n).reshape(own), batch).astype(np.float64)
-    repeated = emitter.core.node("gather", [entropies, emitter.core.data(index)], n_events, {"width": [1]})
-    return event_total(emitter, repeated, n_events, 1, scale, True)
+def entropy_of_factor(factor: Expression) -> Expression:
+    """Return the entropies of normal vectors by the Cholesky factors (..., D, D) of their covariances."""
+    return (log(diagonals(factor)) + HALF_LOG_2_PI_E).sum(-1)
+
+
+def diagonals(x: Expression) -> Expression:
+    """Return the diagonals (..., D) of matrices (..., D, D)."""
+    at = np.arange(x.shape[-1])
+    return x[..., at, at]

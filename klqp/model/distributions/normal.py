@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from klqp.model.distributions.entropy import EntropyByFormula
+from klqp.model.expression import Expression
+from klqp.model.nodes import log
 from klqp.model.random_variable import ElementwiseDistribution, Shape
 from klqp.model.supports import POSITIVE, REAL, Support
 
@@ -22,7 +25,7 @@ Float64 = npt.NDArray[np.float64]
 HALF_LOG_2_PI_E = 0.5 * math.log(2 * math.pi * math.e)
 
 
-class NormalDraws(ElementwiseDistribution):
+class NormalDraws(ElementwiseDistribution, EntropyByFormula):
     """A distribution whose draws are made from ``loc + scale * noise``; not used by itself."""
 
     @property
@@ -34,16 +37,6 @@ class NormalDraws(ElementwiseDistribution):
         """Add a draw made from standard normals to a program."""
         fitted = [self._fit(emitter, p, slot) for p, slot in zip(self.inputs, args, strict=True)]
         return emitter.core.draw([*fitted, noise], self.size)
-
-    def _emit_total(self, emitter: Emitter, each: int, n: int, scale: int | None) -> int:
-        """Add the sum over elements, each times its factor, of n numbers: one for each element or one for all."""
-        if scale is not None:
-            if n != self.size:
-                index = emitter.core.data(np.zeros(self.size))
-                each = emitter.core.node("gather", [each, index], self.size, {"width": [1]}, {})
-            return emitter.total(emitter.node("multiply", [each, scale], self.size), self.size)
-        total = emitter.total(each, n)
-        return total if n == self.size else emitter.node("multiply_constant", [total], 1, float(self.size))
 
 
 class Normal(NormalDraws):
@@ -88,8 +81,5 @@ class Normal(NormalDraws):
     def _entropy(self, loc: Float64, scale: Float64) -> Any:
         return np.log(scale) + HALF_LOG_2_PI_E
 
-    def emit_entropy(self, emitter: Emitter, args: list[int], scale: int | None) -> int:
-        """Add the entropy, each element's times its factor, to a program."""
-        n = self.inputs[1].size if self.inputs[1].size == 1 else self.size
-        spread = emitter.node("log", [self._fit(emitter, self.inputs[1], args[1])], n)
-        return self._emit_total(emitter, emitter.node("add_constant", [spread], n, HALF_LOG_2_PI_E), n, scale)
+    def _entropy_expression(self) -> Expression:
+        return log(self.parameters["scale"]) + HALF_LOG_2_PI_E

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -9,8 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from klqp.model.distributions.draws import LocationScaleDraws, UniformDraws
+from klqp.model.distributions.entropy import EntropyByFormula
 from klqp.model.distributions.normal import HALF_LOG_2_PI_E, NormalDraws
-from klqp.model.expression import Constant
+from klqp.model.expression import Constant, Expression
+from klqp.model.nodes import digamma, lgamma, log
 from klqp.model.random_variable import ElementwiseDistribution, Shape
 from klqp.model.supports import MOVING_LOWER, POSITIVE, REAL, Support, lower_bounded
 
@@ -67,20 +70,15 @@ class LogNormal(NormalDraws):
     def _entropy(self, loc: Float64, scale: Float64) -> Any:
         return loc + np.log(scale) + HALF_LOG_2_PI_E
 
+    def _entropy_expression(self) -> Expression:
+        return self.parameters["loc"] + log(self.parameters["scale"]) + HALF_LOG_2_PI_E
+
     def emit_draw(self, emitter: Emitter, noise: int, args: list[int]) -> int:
         """Add a draw made from standard normals to a program."""
         return emitter.node("exp", [super().emit_draw(emitter, noise, args)], self.size)
 
-    def emit_entropy(self, emitter: Emitter, args: list[int], scale: int | None) -> int:
-        """Add the entropy, each element's times its factor, to a program."""
-        loc, spread = (self._fit(emitter, p, slot) for p, slot in zip(self.inputs, args, strict=True))
-        n_loc, n_spread = (1 if p.size == 1 else self.size for p in self.inputs)
-        n = max(n_loc, n_spread)
-        each = emitter.node("add", [loc, emitter.node("log", [spread], n_spread)], n)
-        return self._emit_total(emitter, emitter.node("add_constant", [each], n, HALF_LOG_2_PI_E), n, scale)
 
-
-class HalfNormal(UniformDraws):
+class HalfNormal(UniformDraws, EntropyByFormula):
     """Independent absolute values of normal variables of mean 0.
 
     log p(x) = -(x / scale)**2 / 2 - log(scale) + log(2 / pi) / 2, for x >= 0.
@@ -115,8 +113,11 @@ class HalfNormal(UniformDraws):
     def _entropy(self, scale: Float64) -> Any:
         return np.log(scale) + (HALF_LOG_2_PI_E - np.log(2))
 
+    def _entropy_expression(self) -> Expression:
+        return log(self.parameters["scale"]) + (HALF_LOG_2_PI_E - math.log(2))
 
-class HalfCauchy(LocationScaleDraws):
+
+class HalfCauchy(LocationScaleDraws, EntropyByFormula):
     """Independent Cauchy variables given that they are above their location; they have no finite mean.
 
     log p(x) = -log(1 + ((x - loc) / scale)**2) - log(pi scale / 2), for x >= loc.
@@ -162,8 +163,11 @@ class HalfCauchy(LocationScaleDraws):
     def _entropy(self, loc: Float64, scale: Float64) -> Any:
         return np.log(scale) + np.log(2 * np.pi)
 
+    def _entropy_expression(self) -> Expression:
+        return log(self.parameters["scale"]) + math.log(2 * math.pi)
 
-class Gamma(ElementwiseDistribution):
+
+class Gamma(ElementwiseDistribution, EntropyByFormula):
     """Independent gamma variables.
 
     log p(x) = concentration log(rate) + (concentration - 1) log(x) - rate x - log Gamma(concentration), for positive x.
@@ -207,8 +211,11 @@ class Gamma(ElementwiseDistribution):
 
         return gamma_entropy(concentration) - np.log(rate)
 
+    def _entropy_expression(self) -> Expression:
+        return _gamma_entropy(self.parameters["concentration"]) - log(self.parameters["rate"])
 
-class InverseGamma(ElementwiseDistribution):
+
+class InverseGamma(ElementwiseDistribution, EntropyByFormula):
     """Independent inverses of gamma variables.
 
     log p(x) = concentration log(scale) - (concentration + 1) log(x) - scale / x - log Gamma(concentration), for
@@ -244,14 +251,18 @@ class InverseGamma(ElementwiseDistribution):
         return np.where(concentration > 2, mean**2 / (concentration - 2), np.inf)
 
     def _entropy(self, concentration: Float64, scale: Float64) -> Any:
-        from scipy.special import digamma
+        from scipy import special
 
         from klqp.model.distributions.formulas import gamma_entropy
 
-        return gamma_entropy(concentration) - 2 * digamma(concentration) + np.log(scale)
+        return gamma_entropy(concentration) - 2 * special.digamma(concentration) + np.log(scale)
+
+    def _entropy_expression(self) -> Expression:
+        a = self.parameters["concentration"]
+        return a + lgamma(a) - (a + 1.0) * digamma(a) + log(self.parameters["scale"])
 
 
-class Exponential(UniformDraws):
+class Exponential(UniformDraws, EntropyByFormula):
     """Independent exponential variables.
 
     log p(x) = log(rate) - rate x, for x >= 0.
@@ -286,8 +297,11 @@ class Exponential(UniformDraws):
     def _entropy(self, rate: Float64) -> Any:
         return 1 - np.log(rate)
 
+    def _entropy_expression(self) -> Expression:
+        return 1.0 - log(self.parameters["rate"])
 
-class Chi2(ElementwiseDistribution):
+
+class Chi2(ElementwiseDistribution, EntropyByFormula):
     """Independent chi-squared variables: Gamma(df / 2, rate=1 / 2).
 
     log p(x) = (df / 2 - 1) log(x) - x / 2 - (df / 2) log(2) - log Gamma(df / 2), for positive x.
@@ -321,8 +335,11 @@ class Chi2(ElementwiseDistribution):
 
         return gamma_entropy(df / 2) + np.log(2)
 
+    def _entropy_expression(self) -> Expression:
+        return _gamma_entropy(self.parameters["df"] * 0.5) + math.log(2)
 
-class Weibull(UniformDraws):
+
+class Weibull(UniformDraws, EntropyByFormula):
     """Independent Weibull variables.
 
     log p(x) = log(c / scale) + (c - 1) log(x / scale) - (x / scale)**c with c the concentration, for positive x.
@@ -368,3 +385,12 @@ class Weibull(UniformDraws):
 
     def _entropy(self, concentration: Float64, scale: Float64) -> Any:
         return np.euler_gamma * (1 - 1 / concentration) + np.log(scale / concentration) + 1
+
+    def _entropy_expression(self) -> Expression:
+        c = self.parameters["concentration"]
+        return log(self.parameters["scale"]) - log(c) - np.euler_gamma * c**-1 + (1 + np.euler_gamma)
+
+
+def _gamma_entropy(a: Expression) -> Expression:
+    """Return the entropy of Gamma(a, 1)."""
+    return a + lgamma(a) + (1.0 - a) * digamma(a)
