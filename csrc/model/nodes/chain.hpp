@@ -43,7 +43,7 @@ class Chain {
  public:
   explicit Chain(Index n_states) : n_(n_states) {}
 
-  Index n_scratch(Index steps) const noexcept { return std::max(steps, n_ * n_ + 2 * n_); }
+  Index n_scratch(Index steps) const noexcept { return std::max((steps + 1) * n_, n_ * n_ + 2 * n_) + steps; }
 
   // The log density of a sequence, from the log densities b (steps, K) of its observations; scratch (n_scratch).
   double forward(Index steps, const ChainWeights& weights, const double* b, const ChainMemory& memory,
@@ -98,6 +98,33 @@ class Chain {
     return shift;
   }
 
+  // Few states are not worth the call of a kernel.
+  bool small() const noexcept { return n_ < 24; }
+
+  // out (K) = x (K) A for the transition probabilities A (K, K)
+  void predict(const ChainWeights& weights, const double* x, double* out) const noexcept {
+    std::fill_n(out, n_, 0.0);
+    for (Index i = 0; i < n_; ++i) {
+      const double* const row = next(weights, i);
+      if (!small()) {
+        kernels().axpy(n_, x[i], row, out);
+        continue;
+      }
+      for (Index k = 0; k < n_; ++k) out[k] += x[i] * row[k];
+    }
+  }
+  // out (K) = A x
+  void look_back(const ChainWeights& weights, const double* x, double* out) const noexcept {
+    for (Index i = 0; i < n_; ++i) {
+      const double* const row = next(weights, i);
+      double sum = 0.0;
+      if (small()) {
+        for (Index k = 0; k < n_; ++k) sum += row[k] * x[k];
+      }
+      out[i] = small() ? sum : kernels().dot(n_, row, x);
+    }
+  }
+
   // Sets `value`, or returns false where a state was lost that may matter.
   bool scaled_forward(Index steps, const ChainWeights& weights, const double* b, const ChainMemory& memory,
                       double* totals, double& value) const noexcept {
@@ -109,8 +136,7 @@ class Chain {
       if (t == 0) {
         std::copy_n(first(weights), n_, a);
       } else {
-        std::fill_n(a, n_, 0.0);
-        for (Index i = 0; i < n_; ++i) row_axpy(n_, a[i - n_], next(weights, i), a);
+        predict(weights, a - n_, a);
       }
       double total = 0.0;
       bool lost = false;
@@ -139,23 +165,35 @@ class Chain {
   template <class Emit>
   void scaled_backward(Index steps, const ChainWeights& weights, const ChainMemory& memory, double* counts,
                        double* scratch, const Emit& emit) const noexcept {
-    double *const beta = scratch, *const v = scratch + n_;
+    double *const beta = scratch, *const shares = scratch + n_;  // shares (steps, K) = ratio * beta
     std::fill_n(beta, n_, 1.0);
     for (Index t = steps - 1; t >= 0; --t) {
-      const double *const a = memory.alpha + t * n_, *const e = memory.ratio + t * n_;
-      for (Index k = 0; k < n_; ++k) v[k] = e[k] * beta[k];
+      const double *const a = memory.alpha + t * n_, *const ratio = memory.ratio + t * n_;
+      double* const v = shares + t * n_;
+      for (Index k = 0; k < n_; ++k) v[k] = ratio[k] * beta[k];
       for (Index k = 0; k < n_; ++k) beta[k] *= a[k];
       emit(t, beta);
-      if (t == 0) break;
-      for (Index i = 0; i < n_; ++i) {
-        row_axpy(n_, a[i - n_], v, counts + n_ + i * n_);
-        beta[i] = row_dot(n_, next(weights, i), v);
-      }
+      if (t > 0) look_back(weights, v, beta);
     }
     std::copy_n(beta, n_, counts);
+    count_transitions(steps, weights, memory.alpha, shares, counts + n_);
+  }
+
+  // counts (K, K) += A * sum over t of alpha_t-1 (K) shares_t (K)^T
+  void count_transitions(Index steps, const ChainWeights& weights, const double* alpha, const double* shares,
+                         double* counts) const noexcept {
+    if (small()) {
+      for (Index t = 1; t < steps; ++t) {
+        const double *const a = alpha + (t - 1) * n_, *const v = shares + t * n_;
+        for (Index i = 0; i < n_; ++i) {
+          for (Index k = 0; k < n_; ++k) counts[i * n_ + k] += a[i] * v[k];
+        }
+      }
+    } else if (steps > 1) {
+      kernels().matmul_tn(n_, n_, steps - 1, alpha, n_, shares + n_, n_, counts, n_);
+    }
     for (Index i = 0; i < n_; ++i) {
-      double* const row = counts + n_ + i * n_;
-      for (Index k = 0; k < n_; ++k) row[k] *= next(weights, i)[k];
+      for (Index k = 0; k < n_; ++k) counts[i * n_ + k] *= next(weights, i)[k];
     }
   }
 
