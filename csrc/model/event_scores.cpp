@@ -27,7 +27,7 @@ void Blanket::check(Index n_events, Index n) const {
 }
 
 EventScores::EventScores(Slot* log_q, std::vector<BlanketTerm> terms, Baseline baseline, const Noise& draws)
-    : log_q_(log_q), terms_(std::move(terms)), running_(baseline == Baseline::running) {
+    : log_q_(log_q), terms_(std::move(terms)), baseline_(baseline) {
   for (const BlanketTerm& term : terms_) {
     term.blanket.check(n(), term.elements->size);
     most_blocks_ = std::max(most_blocks_, term.blanket.n_blocks());
@@ -36,9 +36,8 @@ EventScores::EventScores(Slot* log_q, std::vector<BlanketTerm> terms, Baseline b
   f_.assign(n_draws * events, 0.0);
   block_sums_.assign(n_draws * static_cast<std::size_t>(most_blocks_), 0.0);
   total_.assign(events, 0.0);
-  if (running_) {
-    past_.assign(events, 0.0);
-  } else {
+  if (baseline == Baseline::running) past_.assign(events, 0.0);
+  if (baseline == Baseline::mean) {
     groups_.assign(static_cast<std::size_t>(draws.n_groups()) * events, 0.0);
     counts_.assign(static_cast<std::size_t>(draws.n_groups()), 0.0);
   }
@@ -79,7 +78,8 @@ void EventScores::add_term(const BlanketTerm& term, Index draw, double* block_su
 }
 
 void EventScores::seed(ConstSpan weights, const Noise& draws, Team& team) noexcept {
-  if (running_) return seed_running(weights, team);
+  if (baseline_ == Baseline::running) return seed_running(weights, team);
+  if (baseline_ == Baseline::none) return seed_plain(weights);
   seed_outside(weights, draws, team);
 }
 
@@ -116,6 +116,13 @@ void EventScores::seed_outside(ConstSpan weights, const Noise& draws, Team& team
   });
 }
 
+void EventScores::seed_plain(ConstSpan weights) noexcept {
+  for (std::size_t s = 0; s < weights.size(); ++s) {
+    const auto draw = static_cast<Index>(s);
+    if (weights[s] > 0.0) kernels().axpy(n(), weights[s], f_.data() + draw * n(), log_q_->adjoint_at(draw));
+  }
+}
+
 // The first step only teaches the baseline.
 void EventScores::seed_running(ConstSpan weights, Team& team) noexcept {
   const double rate = std::max(kRate, 1.0 / (steps_ + 1.0));
@@ -150,7 +157,7 @@ void EventScores::reset() {
 }
 
 void EventScores::visit_state(const std::string& name, StateVisitor& visitor) {
-  if (!running_) return;
+  if (baseline_ != Baseline::running) return;
   visitor.scalar("scores/" + name + "/steps", steps_);
   visitor.array("scores/" + name + "/past", past_);
 }

@@ -3,7 +3,7 @@
 // The score-function gradient of a factor with events i = 1 .. n is sum_s w_s sum_i (f_si - b_si) grad log q_i(z_si).
 // Only those elements of the ELBO's terms enter f_si that depend on event i: its Markov blanket, and what is drawn
 // given the event (Ranganath, Gerrish and Blei 2014; Schulman et al. 2015). The baseline b_si is independent of draw s
-// given what event i was drawn from: a mean of f_i over the other groups of draws, or over past steps.
+// given what event i was drawn from: a mean of f_i over the other groups of draws or over past steps, or 0.
 #pragma once
 
 #include <string>
@@ -59,11 +59,12 @@ class EventScores {
   void collect_draw(Index draw) noexcept;
   void add_term(const BlanketTerm& term, Index draw, double* block_sums, double* f) const noexcept;
   void seed_outside(ConstSpan weights, const Noise& draws, Team& team) noexcept;
+  void seed_plain(ConstSpan weights) noexcept;
   void seed_running(ConstSpan weights, Team& team) noexcept;
 
   Slot* log_q_;
   std::vector<BlanketTerm> terms_;
-  bool running_;
+  Baseline baseline_;
   Index most_blocks_ = 1;
   std::vector<double> f_;           // (S, n)
   std::vector<double> block_sums_;  // (S, blocks of the largest term)

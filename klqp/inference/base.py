@@ -235,10 +235,10 @@ class VariationalInference(Inference):
         gradient : {"auto", "reparameterised", "score"}
             "auto" chooses for each factor of q: reparameterised gradients where the draws have them and the model gives
             its gradient, exact sums (see `enumerate`) or score functions elsewhere.
-        baseline : {"mean", "optimal", "running"}, default "mean"
+        baseline : {"mean", "optimal", "running", "none"}, default "mean"
             Control variate of score-function gradients: a leave-one-out mean over draws, the leave-one-out coefficient
             of least variance for each parameter (two sweeps for each draw), or an average over past steps, which
-            n_samples=1 can do with; its first step only teaches it.
+            n_samples=1 can do with; its first step only teaches it. Without one the noise is the greatest.
         enumerate : "auto", bool or list of random variables, default "auto"
             Discrete latent variables to sum over exactly instead of drawing them. "auto" takes those where terms of the
             model are evaluated at most 16 times for it, True all with finitely many values.

@@ -32,6 +32,7 @@ _BASELINE_WORDS = {
     "mean": "leave-one-out averaged baselines",
     "optimal": "leave-one-out per-coordinate optimal baselines",
     "running": "baselines averaged over past steps",
+    "none": "no baselines",
 }
 
 
@@ -73,7 +74,7 @@ class Plan:
     ----------
     factors : dict
         By factor.
-    baseline : {"mean", "optimal", "running"}
+    baseline : {"mean", "optimal", "running", "none"}
         Of score functions.
     markov_blankets : bool
         Whether the weights of scores have only those elements of terms that depend on the event.

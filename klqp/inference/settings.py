@@ -158,7 +158,7 @@ class Settings:
             optimizer=as_optimizer(asked["optimizer"]),
             entropy=asked["entropy"],
             gradient=_one_of("gradient", asked["gradient"], ("auto", "reparameterised", "score")),
-            baseline=_one_of("baseline", asked["baseline"], ("mean", "optimal", "running")),
+            baseline=_one_of("baseline", asked["baseline"], ("mean", "optimal", "running", "none")),
             enumerate=_enumerate(asked["enumerate"], latents),
             draws=_one_of("draws", asked["draws"], ("mc", "antithetic", "sobol")),
             starts={

@@ -171,6 +171,7 @@ ESTIMATORS = {
     "optimal": (klqp.KLqp, {"enumerate": False, "baseline": "optimal", "n_samples": 8}),
     "running": (klqp.KLqp, {"enumerate": False, "baseline": "running"}),
     "one draw": (klqp.KLqp, {"enumerate": False, "baseline": "running", "n_samples": 1}),
+    "no baseline": (klqp.KLqp, {"enumerate": False, "baseline": "none"}),
     "closed-form entropy": (klqp.KLqp, {"enumerate": False, "entropy": "closed_form"}),
     "antithetic": (klqp.KLqp, {"enumerate": False, "draws": "antithetic"}),
     "sobol": (klqp.KLqp, {"enumerate": False, "draws": "sobol", "n_samples": 128}),

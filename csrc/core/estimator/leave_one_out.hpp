@@ -13,18 +13,19 @@
 
 namespace klqp {
 
-// running: a moving average over past steps, which one draw a step can do with.
-enum class Baseline { mean, optimal, running };
+// running: a moving average over past steps, which one draw a step can do with. none: to compare with.
+enum class Baseline { mean, optimal, running, none };
 
 inline Baseline parse_baseline(const std::string& name) {
   if (name == "mean") return Baseline::mean;
   if (name == "optimal") return Baseline::optimal;
   if (name == "running") return Baseline::running;
-  throw ConfigError("baseline must be 'mean', 'optimal' or 'running', not '" + name + "'");
+  if (name == "none") return Baseline::none;
+  throw ConfigError("baseline must be 'mean', 'optimal', 'running' or 'none', not '" + name + "'");
 }
 
 inline void require_baseline(Baseline baseline, const Noise& draws) {
-  if (baseline == Baseline::running || draws.n_groups() >= 2) return;
+  if (baseline == Baseline::running || baseline == Baseline::none || draws.n_groups() >= 2) return;
   throw ConfigError(
       "score-function gradients need a baseline from independent draws: n_samples of at least 2 "
       "(4 with antithetic draws), with one the estimate would always be 0; or baseline='running', which takes it from "

@@ -3,6 +3,7 @@
 // With f_s = log p - log q (or log p alone, when the entropy has its formula) and score_s = grad_lambda log q(z_s):
 //   mean     grad = sum_s w_s (f_s - b_s) score_s, b_s the mean of f over the other groups of draws   (maths.md 3.5)
 //   running  b a moving average of f over past steps; the first step only teaches it
+//   none     b = 0
 //   optimal  b_s per coordinate i: (A_i - A_i,group) / (B_i - B_i,group), A_i = sum f score_i^2, B_i = sum score_i^2
 // A group is one draw for Monte Carlo, a pair for antithetic draws, a scramble for Sobol: draws of other groups are
 // independent of draw s, which is what keeps the baseline unbiased.
@@ -57,6 +58,7 @@ class ScoreFunction final : public Estimator {
   // With no accepted draw in another group the baseline is f_s itself, which drops the draw.
   void find_baselines(const Batch& batch) {
     if (baseline_ == Baseline::running) return past_baseline(batch);
+    if (baseline_ == Baseline::none) return std::fill(baselines_.begin(), baselines_.end(), 0.0);
     sums_.clear(batch.draws.n_groups());
     for (Index s = 0; s < batch.e.rows; ++s) {
       if (batch.weights[s] > 0.0) sums_.add(batch.draws.group(s), f_[s], 1.0);
