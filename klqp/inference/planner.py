@@ -76,9 +76,16 @@ def make_plan(
             )
     blankets = demand.markov_blankets if demand.gradient is not None else True
     by_formula = {z: settings.kl_scaling.get(z, np.ones(())) for z in _by_formula(problem, settings, demand)}
-    wanted = settings.var_list
-    frozen: frozenset[Parameter] = frozenset() if wanted is None else frozenset({*problem.parameters()} - {*wanted})
+    frozen = _frozen(problem, settings)
     return Plan(factors, settings.baseline, blankets, enumeration, by_formula, settings.scale, frozen)
+
+
+def _frozen(problem: Problem, settings: Settings) -> frozenset[Parameter]:
+    """Return the parameters that are not optimised; ready-made families, and what stands in for them, always are."""
+    if settings.var_list is None:
+        return frozenset()
+    stand_ins = {p for f in problem.factors if f.stands_in for p in f.q.inputs}  # type: ignore[union-attr]
+    return frozenset(p for p in problem.parameters() if p not in settings.var_list and p not in stand_ins)
 
 
 def _by_formula(problem: Problem, settings: Settings, demand: Demand) -> list[RandomVariable]:

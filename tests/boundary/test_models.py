@@ -683,3 +683,11 @@ def test_wrong_objectives(m, rule, error, words):
     inference = Own(m.latents, m.data)
     check(error, words, lambda: inference.run(**QUIET))
     assert len(inference.losses) == 0
+
+
+def test_var_list_names_parameters_and_leaves_ready_made_families_free():
+    z, theta = klqp.Normal(0.0, 1.0, name="z"), klqp.Parameter(0.0)
+    x = klqp.Normal(z + theta, 1.0)
+    inference = klqp.KLqp([z], data={x: np.array(3.0)})
+    inference.run(n_iter=500, seed=1, progress=False, var_list=[theta], kl_scaling={z: 1.0})
+    assert inference.posterior[z].stddev() > 0.5  # from 0.1 towards 0.71
