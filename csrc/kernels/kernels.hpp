@@ -65,6 +65,13 @@ struct KernelTable {
   void (*trigamma)(Index n, const double* x, double* out);
   void (*norm_ppf)(Index n, const double* p, double* out);  // inverse of the standard normal CDF
 
+  // --- gamma draws: alpha (n) concentrations, or one where `shared` -----------------------------------------
+  // out (n) = logarithms of draws of Gamma(alpha, 1), each a function of its concentration and its standard normal
+  // alone (docs/counters.md). NaN where the concentration is not positive and finite or the normal not finite.
+  void (*gamma_log_draws)(Index n, const double* alpha, bool shared, const double* noise, double* out) noexcept;
+  // out (n) = dlog(z) / dalpha at fixed probability, where log_z (n) are such logarithms.
+  void (*gamma_log_gradient)(Index n, const double* alpha, bool shared, const double* log_z, double* out) noexcept;
+
   // --- vectors ---------------------------------------------------------------------------------------------
   double (*sum)(Index n, const double* x);
   double (*dot)(Index n, const double* x, const double* y);

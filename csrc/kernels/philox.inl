@@ -72,8 +72,35 @@ KLQP_INLINE Lanes lane_numbers() {
   return numbers;
 }
 
-// Several vectors at a time hide the latency of the multiplications. The high halves of the lanes carry
-// rubbish from round to round, which never reaches the low ones.
+// Ten rounds on several vectors at a time, which hides the latency of the multiplications, with one key for all or one
+// for each. The high halves of the lanes carry rubbish from round to round, which never reaches the low ones.
+template <int Vectors, int Keys>
+KLQP_INLINE void philox_rounds(Lanes (&c0)[Vectors], Lanes (&c1)[Vectors], Lanes (&c2)[Vectors], Lanes (&c3)[Vectors],
+                               Lanes (&key0)[Keys], Lanes (&key1)[Keys]) {
+#pragma GCC unroll 10
+  for (int round = 0; round < 10; ++round) {
+#pragma GCC unroll 4
+    for (int v = 0; v < Vectors; ++v) {
+      const Lanes p0 = multiply_low_halves(c0[v], kPhiloxMultiplier0);
+      const Lanes p1 = multiply_low_halves(c2[v], kPhiloxMultiplier1);
+      c0[v] = (p1 >> 32) ^ (c1[v] ^ key0[v % Keys]);
+      c2[v] = (p0 >> 32) ^ (c3[v] ^ key1[v % Keys]);
+      c1[v] = p1;
+      c3[v] = p0;
+    }
+#pragma GCC unroll 4
+    for (int k = 0; k < Keys; ++k) {
+      key0[k] += std::uint64_t{kPhiloxWeyl0};
+      key1[k] += std::uint64_t{kPhiloxWeyl1};
+    }
+  }
+}
+
+KLQP_INLINE void store_lanes(Lanes low, Lanes high, std::uint64_t* out) {
+  const Lanes pair = (high << 32) | (low & 0xFFFFFFFFu);
+  __builtin_memcpy(out, &pair, kLaneBytes);
+}
+
 template <int Vectors, int N>
 KLQP_INLINE void philox_lanes(NoiseKey key, std::uint32_t first, PhiloxPairs<N>& out, int offset) {
   Lanes c0[Vectors], c1[Vectors], c2[Vectors], c3[Vectors];
@@ -84,28 +111,33 @@ KLQP_INLINE void philox_lanes(NoiseKey key, std::uint32_t first, PhiloxPairs<N>&
     c2[v] = Lanes{} + std::uint64_t{key.step};
     c3[v] = Lanes{} + std::uint64_t{key.stream};
   }
-  auto key0 = static_cast<std::uint32_t>(key.seed);
-  auto key1 = static_cast<std::uint32_t>(key.seed >> 32);
-#pragma GCC unroll 10
-  for (int round = 0; round < 10; ++round) {
-#pragma GCC unroll 4
-    for (int v = 0; v < Vectors; ++v) {
-      const Lanes p0 = multiply_low_halves(c0[v], kPhiloxMultiplier0);
-      const Lanes p1 = multiply_low_halves(c2[v], kPhiloxMultiplier1);
-      c0[v] = (p1 >> 32) ^ (c1[v] ^ std::uint64_t{key0});
-      c2[v] = (p0 >> 32) ^ (c3[v] ^ std::uint64_t{key1});
-      c1[v] = p1;
-      c3[v] = p0;
-    }
-    key0 += kPhiloxWeyl0;
-    key1 += kPhiloxWeyl1;
-  }
+  Lanes key0[1] = {Lanes{} + key.seed}, key1[1] = {Lanes{} + (key.seed >> 32)};
+  philox_rounds(c0, c1, c2, c3, key0, key1);
 #pragma GCC unroll 4
   for (int v = 0; v < Vectors; ++v) {
-    const Lanes low = (c1[v] << 32) | (c0[v] & 0xFFFFFFFFu);
-    const Lanes high = (c3[v] << 32) | (c2[v] & 0xFFFFFFFFu);
-    __builtin_memcpy(out.first + offset + v * kLaneCount, &low, kLaneBytes);
-    __builtin_memcpy(out.second + offset + v * kLaneCount, &high, kLaneBytes);
+    store_lanes(c0[v], c1[v], out.first + offset + v * kLaneCount);
+    store_lanes(c2[v], c3[v], out.second + offset + v * kLaneCount);
+  }
+}
+
+// The same counter with N keys.
+template <int Vectors, int N>
+KLQP_INLINE void philox_keyed_lanes(const std::uint64_t* keys, PhiloxWords counter, PhiloxPairs<N>& out, int offset) {
+  Lanes c0[Vectors], c1[Vectors], c2[Vectors], c3[Vectors], key0[Vectors], key1[Vectors];
+#pragma GCC unroll 4
+  for (int v = 0; v < Vectors; ++v) {
+    c0[v] = Lanes{} + std::uint64_t{counter.w0};
+    c1[v] = Lanes{} + std::uint64_t{counter.w1};
+    c2[v] = Lanes{} + std::uint64_t{counter.w2};
+    c3[v] = Lanes{} + std::uint64_t{counter.w3};
+    __builtin_memcpy(&key0[v], keys + offset + v * kLaneCount, kLaneBytes);
+    key1[v] = key0[v] >> 32;
+  }
+  philox_rounds(c0, c1, c2, c3, key0, key1);
+#pragma GCC unroll 4
+  for (int v = 0; v < Vectors; ++v) {
+    store_lanes(c0[v], c1[v], out.first + offset + v * kLaneCount);
+    store_lanes(c2[v], c3[v], out.second + offset + v * kLaneCount);
   }
 }
 #endif
@@ -125,6 +157,25 @@ KLQP_INLINE void philox_blocks(NoiseKey key, std::uint32_t first, PhiloxPairs<N>
   for (int k = 0; k < N; ++k) {
     const PhiloxWords words =
         philox_block({first + static_cast<std::uint32_t>(k), key.draw, key.step, key.stream}, key0, key1);
+    out.first[k] = std::uint64_t{words.w1} << 32 | words.w0;
+    out.second[k] = std::uint64_t{words.w3} << 32 | words.w2;
+  }
+#endif
+}
+
+// One block for each of N keys, all with one counter.
+template <int N>
+KLQP_INLINE void philox_keyed_blocks(const std::uint64_t* keys, PhiloxWords counter, PhiloxPairs<N>& out) {
+#ifdef KLQP_PHILOX_LANES
+  constexpr int vectors = N / kLaneCount < 2 ? N / kLaneCount : 2;
+  for (int offset = 0; offset < N; offset += vectors * kLaneCount) {
+    philox_keyed_lanes<vectors>(keys, counter, out, offset);
+  }
+#else
+#pragma omp simd
+  for (int k = 0; k < N; ++k) {
+    const PhiloxWords words =
+        philox_block(counter, static_cast<std::uint32_t>(keys[k]), static_cast<std::uint32_t>(keys[k] >> 32));
     out.first[k] = std::uint64_t{words.w1} << 32 | words.w0;
     out.second[k] = std::uint64_t{words.w3} << 32 | words.w2;
   }

@@ -3,6 +3,8 @@
 
 #include "kernels/densities.inl"
 #include "kernels/gamma.inl"
+#include "kernels/gamma_draws.inl"
+#include "kernels/gamma_gradient.inl"
 #include "kernels/matmul.inl"
 #include "kernels/noise.inl"
 #include "kernels/optimizer.inl"
@@ -28,6 +30,8 @@ constexpr KernelTable make_table(const char* name) {
           .digamma = digamma_kernel,
           .trigamma = trigamma_kernel,
           .norm_ppf = norm_ppf_kernel,
+          .gamma_log_draws = gamma_log_draws,
+          .gamma_log_gradient = gamma_log_gradient,
           .sum = sum,
           .dot = dot,
           .scale = scale,

@@ -210,6 +210,20 @@ void def_matmul(py::module_& m, const char* name, Function function) {
   m.def(name, function, py::arg("table"), py::arg("a").noconvert(), py::arg("b").noconvert(), py::arg("c").noconvert());
 }
 
+// --- gamma draws --------------------------------------------------------------------------------------------
+
+using GammaKernel = void (*KernelTable::*)(Index, const double*, bool, const double*, double*) noexcept;
+
+// Concentrations are a vector of x's length, or one number, which is a 0-d array.
+template <GammaKernel member>
+Array gamma(const std::string& table, const Array& alpha, const Array& x) {
+  const Index n = checked_size(x);
+  if (alpha.ndim() != 0 && checked_size(alpha) != n) throw py::value_error("expected vectors of one length");
+  Array out(n);
+  (find_table(table).*member)(n, alpha.data(), alpha.ndim() == 0, x.data(), out.mutable_data());
+  return out;
+}
+
 // --- elementwise distributions ----------------------------------------------------------------------------
 
 const klqp::DensityKernel& find_density(const std::string& table, const std::string& name) {
@@ -333,6 +347,9 @@ void bind_kernels(py::module_& module) {
         py::arg("x"));
   m.def("cholesky", cholesky, py::arg("table"), py::arg("a"));
   m.def("cholesky_pullback", cholesky_pullback, py::arg("table"), py::arg("l"), py::arg("lbar"));
+  m.def("gamma_log_draws", gamma<&KernelTable::gamma_log_draws>, py::arg("table"), py::arg("alpha"), py::arg("noise"));
+  m.def("gamma_log_gradient", gamma<&KernelTable::gamma_log_gradient>, py::arg("table"), py::arg("alpha"),
+        py::arg("log_z"));
   m.def("densities", densities);
   m.def("log_density", log_density, py::arg("table"), py::arg("name"), py::arg("args"));
   m.def("log_density_base", log_density_base, py::arg("table"), py::arg("name"), py::arg("args"));

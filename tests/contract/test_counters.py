@@ -53,3 +53,13 @@ def test_philox_words(reference, table):
         counter, key = rng.integers(0, 2**32, 4), rng.integers(0, 2**32, 2)
         expected = [int(w) for w in reference["philox"](counter, key)]
         assert kernels.philox(table, counter.tolist(), key.tolist()) == expected
+
+
+@pytest.mark.parametrize("table", kernels.tables())
+def test_gamma_draws_follow_the_document(reference, table):
+    rng = np.random.default_rng(1)
+    a = np.exp(rng.uniform(np.log(1e-3), np.log(1e6), 20_000))
+    a[:3] = 1e14, 1e16, 1e300
+    x = rng.normal(size=a.size)
+    got = kernels.gamma_log_draws(table, a, x)
+    np.testing.assert_allclose(got, reference["log_gammas"](a, x), rtol=1e-12, atol=1e-13)

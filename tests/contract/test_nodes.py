@@ -289,6 +289,7 @@ EXAMPLES: dict[str, Callable[[], Any]] = {
         lambda u: Analytic(stats.halfnorm.ppf, lambda v: 1 / stats.halfnorm.pdf(stats.halfnorm.ppf(v)))(u), inside
     ),
     "exp_above_0": elementwise(np.exp),
+    "exp_inside": elementwise(np.exp),
     "sigmoid_inside": elementwise(lambda x: 1 / (1 + np.exp(-x))),
 }
 
@@ -310,6 +311,7 @@ ELSEWHERE = {
     **{name: ("test_matrix_nodes.py", name) for name in ("cholesky", "cumsum", "rbf", "solve_triangular")},
     **dict.fromkeys(TRANSFORMED, ("test_event_distributions.py", "TransformedDistribution(")),
     "tril_draw": ("test_event_distributions.py", "tril_draw"),
+    "log_gamma_draw": ("test_gamma_draws.py", "log_gamma_draw"),
     "event_total": ("test_event_distributions.py", "MultivariateNormalDiag("),
     "hidden_markov": ("test_hidden_markov.py", "hidden_markov"),
     "log_mixture": ("test_event_distributions.py", "MixtureSameFamily("),

@@ -9,6 +9,7 @@
 #include "model/nodes/drawn_gather.hpp"
 #include "model/nodes/events/steps.hpp"
 #include "model/nodes/expectation.hpp"
+#include "model/nodes/gamma_draws.hpp"
 #include "model/nodes/gather.hpp"
 #include "model/nodes/hidden_markov.hpp"
 #include "model/nodes/matmul.hpp"
@@ -104,6 +105,10 @@ inline constexpr Row<NodeMaker> kNodes[] = {
        const NodeConfig& config = spec.config;
        return std::make_unique<TrilDraw>(config.integer("n"), config.integer("size"), std::move(spec.inputs),
                                          spec.output);
+     }},
+    {"log_gamma_draw",
+     [](NodeSpec spec) -> std::unique_ptr<Node> {
+       return std::make_unique<LogGammaDraw>(spec.config.integer("begin", 0), std::move(spec.inputs), spec.output);
      }},
     {"rbf",
      [](NodeSpec spec) -> std::unique_ptr<Node> {

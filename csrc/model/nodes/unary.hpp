@@ -30,7 +30,7 @@ inline void tanh_values(Index n, const double* x, double* y) noexcept {
 inline double nearer_end(double u) noexcept { return u < 0.5 ? u : 1.0 - u; }
 
 inline constexpr double kPi = 3.1415926535897932385;
-inline constexpr double kSmallest = 0x1p-1022, kBelow1 = 1.0 - 0x1p-53;
+inline constexpr double kSmallest = 0x1p-1022, kBelow1 = 1.0 - 0x1p-53, kLargest = 0x1p1000;
 
 using X = const double*;
 
@@ -157,6 +157,12 @@ inline constexpr UnaryFunction kUnaryFunctions[] = {
        fill(n, y, [&](Index i) { return y[i] < kSmallest ? kSmallest : y[i]; });
      },
      [](Index n, X, X y, double* d, double) { std::copy_n(y, n, d); }},
+    {"exp_inside",  // with room above for products
+     [](Index n, X x, double* y, double) {
+       kernels().exp(n, x, y);
+       fill(n, y, [&](Index i) { return y[i] < kSmallest ? kSmallest : (y[i] > kLargest ? kLargest : y[i]); });
+     },
+     [](Index n, X, X y, double* d, double) { fill(n, d, [&](Index i) { return y[i] < kLargest ? y[i] : 0.0; }); }},
     {"sigmoid_inside",
      [](Index n, X x, double* y, double) {
        kernels().sigmoid(n, x, y);

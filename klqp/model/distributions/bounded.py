@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from klqp.model.distributions.draws import UniformDraws
 from klqp.model.distributions.entropy import EntropyByFormula
+from klqp.model.distributions.gamma_draws import GammaDraws
 from klqp.model.expression import Constant, Expression
 from klqp.model.nodes import digamma, lgamma, log
 from klqp.model.random_variable import ElementwiseDistribution, Shape
@@ -86,7 +87,7 @@ class Uniform(UniformDraws, EntropyByFormula):
         return log(self.parameters["high"] - self.parameters["low"])
 
 
-class Beta(ElementwiseDistribution, EntropyByFormula):
+class Beta(GammaDraws, ElementwiseDistribution, EntropyByFormula):
     """Independent beta variables.
 
     log p(x) = (a - 1) log(x) + (b - 1) log(1 - x) - log B(a, b) with a = concentration1 and b = concentration0, for x
@@ -101,10 +102,15 @@ class Beta(ElementwiseDistribution, EntropyByFormula):
     shape : int or tuple of int, optional
         Shape of the variable; default: that of the parameters, broadcast.
     name : str, optional
+
+    Notes
+    -----
+    Draws inside a fit are rounded to doubles from 2**-1022 to 1 - 2**-53: the density may be infinite at 0 and 1.
     """
 
     parameter_supports: ClassVar[Mapping[str, Support]] = {"concentration1": POSITIVE, "concentration0": POSITIVE}
     kernel = "beta"
+    normals_per_element = 2
 
     def __init__(
         self,
@@ -116,6 +122,14 @@ class Beta(ElementwiseDistribution, EntropyByFormula):
     ) -> None:
         parameters = {"concentration1": concentration1, "concentration0": concentration0}
         super().__init__(parameters, shape=shape, name=name, support=UNIT_INTERVAL)
+
+    def emit_draw(self, emitter: Emitter, noise: int, args: list[int]) -> int:
+        """Add a draw made from standard normals to a program: the logistic function of log g1 - log g0."""
+        logs = [
+            self._emit_log_gamma(emitter, self._fit(emitter, p, slot), noise, self.size, begin)
+            for p, slot, begin in zip(self.inputs, args, (0, self.size), strict=True)
+        ]
+        return emitter.node("sigmoid_inside", [emitter.node("subtract", logs, self.size)], self.size)
 
     def _sample(
         self, rng: np.random.Generator, shape: Shape, *, concentration1: Float64, concentration0: Float64

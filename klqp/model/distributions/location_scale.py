@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from klqp.model.distributions.draws import LocationScaleDraws
 from klqp.model.distributions.entropy import EntropyByFormula
+from klqp.model.distributions.gamma_draws import GammaDraws
 from klqp.model.expression import Expression
 from klqp.model.nodes import digamma, lgamma, log
 from klqp.model.random_variable import ElementwiseDistribution, Shape
 from klqp.model.supports import POSITIVE, REAL, Support
+
+if TYPE_CHECKING:
+    from klqp.model.emitter import Emitter
 
 __all__ = ["Cauchy", "Gumbel", "Laplace", "Logistic", "StudentT"]
 
@@ -160,7 +164,7 @@ class Gumbel(_LocationScale):
         return np.pi**2 / 6 * scale**2
 
 
-class StudentT(ElementwiseDistribution, EntropyByFormula):
+class StudentT(GammaDraws, ElementwiseDistribution, EntropyByFormula):
     """Independent variables of Student's t distribution.
 
     p(x) is proportional to (1 + ((x - loc) / scale)**2 / df)**(-(df + 1) / 2), for real x.
@@ -176,10 +180,15 @@ class StudentT(ElementwiseDistribution, EntropyByFormula):
     shape : int or tuple of int, optional
         Shape of the variable; default: that of the parameters, broadcast.
     name : str, optional
+
+    Notes
+    -----
+    Draws inside a fit have abs(x - loc) / scale of at most about 2**1003, which is at work where df is below 0.1.
     """
 
     parameter_supports: ClassVar[Mapping[str, Support]] = {"df": POSITIVE, "loc": REAL, "scale": POSITIVE}
     kernel = "student_t"
+    normals_per_element = 2
 
     def __init__(
         self,
@@ -191,6 +200,19 @@ class StudentT(ElementwiseDistribution, EntropyByFormula):
         name: str | None = None,
     ) -> None:
         super().__init__({"df": df, "loc": loc, "scale": scale}, shape=shape, name=name, support=REAL)
+
+    def emit_draw(self, emitter: Emitter, noise: int, args: list[int]) -> int:
+        """Add a draw made from standard normals to a program: one over the root of a gamma draw over its mean."""
+        n = self.size
+        df, loc, scale = (self._fit(emitter, p, slot) for p, slot in zip(self.inputs, args, strict=True))
+        n_df = 1 if self.inputs[0].size == 1 else n
+        half = emitter.node("multiply_constant", [df], n_df, 0.5)
+        log_z = self._emit_log_gamma(emitter, half, noise, n, n)
+        log_ratio = emitter.node("subtract", [emitter.node("log", [half], n_df), log_z], n)
+        spread = emitter.node("exp_inside", [emitter.node("multiply_constant", [log_ratio], n, 0.5)], n)
+        normals = emitter.core.node("slice", [noise], n, {"begin": [0]})
+        scaled = emitter.node("multiply", [scale, emitter.node("multiply", [normals, spread], n)], n)
+        return emitter.node("add", [loc, scaled], n)
 
     def _sample(self, rng: np.random.Generator, shape: Shape, *, df: Float64, loc: Float64, scale: Float64) -> Float64:
         return loc + scale * rng.standard_t(df, shape)

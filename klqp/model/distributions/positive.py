@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from klqp.model.distributions.draws import LocationScaleDraws, UniformDraws
 from klqp.model.distributions.entropy import EntropyByFormula
+from klqp.model.distributions.gamma_draws import GammaDraws
 from klqp.model.distributions.normal import HALF_LOG_2_PI_E, NormalDraws
 from klqp.model.expression import Constant, Expression
 from klqp.model.nodes import digamma, lgamma, log
@@ -167,7 +168,7 @@ class HalfCauchy(LocationScaleDraws, EntropyByFormula):
         return log(self.parameters["scale"]) + math.log(2 * math.pi)
 
 
-class Gamma(ElementwiseDistribution, EntropyByFormula):
+class Gamma(GammaDraws, ElementwiseDistribution, EntropyByFormula):
     """Independent gamma variables.
 
     log p(x) = concentration log(rate) + (concentration - 1) log(x) - rate x - log Gamma(concentration), for positive x.
@@ -181,6 +182,11 @@ class Gamma(ElementwiseDistribution, EntropyByFormula):
     shape : int or tuple of int, optional
         Shape of the variable; default: that of the parameters, broadcast.
     name : str, optional
+
+    Notes
+    -----
+    Draws inside a fit are at least 2**-1022: at small concentrations most gamma variables are closer to 0 than any
+    double.
 
     Examples
     --------
@@ -196,6 +202,13 @@ class Gamma(ElementwiseDistribution, EntropyByFormula):
         self, concentration: Any, rate: Any = 1.0, *, shape: int | Shape | None = None, name: str | None = None
     ) -> None:
         super().__init__({"concentration": concentration, "rate": rate}, shape=shape, name=name, support=POSITIVE)
+
+    def emit_draw(self, emitter: Emitter, noise: int, args: list[int]) -> int:
+        """Add a draw made from standard normals to a program."""
+        concentration, rate = (self._fit(emitter, p, slot) for p, slot in zip(self.inputs, args, strict=True))
+        log_z = self._emit_log_gamma(emitter, concentration, noise, self.size)
+        log_rate = emitter.node("log", [rate], 1 if self.inputs[1].size == 1 else self.size)
+        return emitter.node("exp_above_0", [emitter.node("subtract", [log_z, log_rate], self.size)], self.size)
 
     def _sample(self, rng: np.random.Generator, shape: Shape, *, concentration: Float64, rate: Float64) -> Float64:
         return rng.standard_gamma(concentration, shape) / rate
@@ -215,7 +228,7 @@ class Gamma(ElementwiseDistribution, EntropyByFormula):
         return _gamma_entropy(self.parameters["concentration"]) - log(self.parameters["rate"])
 
 
-class InverseGamma(ElementwiseDistribution, EntropyByFormula):
+class InverseGamma(GammaDraws, ElementwiseDistribution, EntropyByFormula):
     """Independent inverses of gamma variables.
 
     log p(x) = concentration log(scale) - (concentration + 1) log(x) - scale / x - log Gamma(concentration), for
@@ -230,6 +243,10 @@ class InverseGamma(ElementwiseDistribution, EntropyByFormula):
     shape : int or tuple of int, optional
         Shape of the variable; default: that of the parameters, broadcast.
     name : str, optional
+
+    Notes
+    -----
+    Draws inside a fit are from 2**-1022 to 2**1000.
     """
 
     parameter_supports: ClassVar[Mapping[str, Support]] = {"concentration": POSITIVE, "scale": POSITIVE}
@@ -239,6 +256,13 @@ class InverseGamma(ElementwiseDistribution, EntropyByFormula):
         self, concentration: Any, scale: Any = 1.0, *, shape: int | Shape | None = None, name: str | None = None
     ) -> None:
         super().__init__({"concentration": concentration, "scale": scale}, shape=shape, name=name, support=POSITIVE)
+
+    def emit_draw(self, emitter: Emitter, noise: int, args: list[int]) -> int:
+        """Add a draw made from standard normals to a program."""
+        concentration, scale = (self._fit(emitter, p, slot) for p, slot in zip(self.inputs, args, strict=True))
+        log_z = self._emit_log_gamma(emitter, concentration, noise, self.size)
+        log_scale = emitter.node("log", [scale], 1 if self.inputs[1].size == 1 else self.size)
+        return emitter.node("exp_inside", [emitter.node("subtract", [log_scale, log_z], self.size)], self.size)
 
     def _sample(self, rng: np.random.Generator, shape: Shape, *, concentration: Float64, scale: Float64) -> Float64:
         return scale / rng.standard_gamma(concentration, shape)
@@ -301,7 +325,7 @@ class Exponential(UniformDraws, EntropyByFormula):
         return 1.0 - log(self.parameters["rate"])
 
 
-class Chi2(ElementwiseDistribution, EntropyByFormula):
+class Chi2(GammaDraws, ElementwiseDistribution, EntropyByFormula):
     """Independent chi-squared variables: Gamma(df / 2, rate=1 / 2).
 
     log p(x) = (df / 2 - 1) log(x) - x / 2 - (df / 2) log(2) - log Gamma(df / 2), for positive x.
@@ -313,6 +337,10 @@ class Chi2(ElementwiseDistribution, EntropyByFormula):
     shape : int or tuple of int, optional
         Shape of the variable; default: that of the parameter.
     name : str, optional
+
+    Notes
+    -----
+    Draws inside a fit are at least 2**-1022.
     """
 
     parameter_supports: ClassVar[Mapping[str, Support]] = {"df": POSITIVE}
@@ -320,6 +348,15 @@ class Chi2(ElementwiseDistribution, EntropyByFormula):
 
     def __init__(self, df: Any, *, shape: int | Shape | None = None, name: str | None = None) -> None:
         super().__init__({"df": df}, shape=shape, name=name, support=POSITIVE)
+
+    def emit_draw(self, emitter: Emitter, noise: int, args: list[int]) -> int:
+        """Add a draw made from standard normals to a program."""
+        df = self.inputs[0]
+        concentration = emitter.node(
+            "multiply_constant", [self._fit(emitter, df, args[0])], 1 if df.size == 1 else self.size, 0.5
+        )
+        log_z = self._emit_log_gamma(emitter, concentration, noise, self.size)
+        return emitter.node("exp_above_0", [emitter.node("add_constant", [log_z], self.size, math.log(2))], self.size)
 
     def _sample(self, rng: np.random.Generator, shape: Shape, *, df: Float64) -> Float64:
         return 2 * rng.standard_gamma(df / 2, shape)
