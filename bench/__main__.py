@@ -12,6 +12,7 @@ from bench.settings import Settings
 GROUPS = {  # name -> (module, what it measures)
     "kernels": ("bench.kernel_speed", "the C++ kernels beside NumPy and SciPy"),
     "matrices": ("bench.matrix_speed", "the C++ matrix kernels beside NumPy"),
+    "draws": ("bench.draws", "draws with pathwise gradients, beside JAX"),
     "steps": ("bench.steps", "the engine's time for a step beyond the user's function"),
     "overhead": ("bench.overhead", "what a fit costs beside its steps"),
     "peers": ("bench.peers", "the same fits by hand-written NumPy and by JAX"),
