@@ -59,6 +59,7 @@ from klqp.model.distributions.positive import (
     LogNormal,
     Weibull,
 )
+from klqp.model.distributions.relaxed import RelaxedBernoulli, RelaxedOneHotCategorical
 from klqp.model.distributions.transformed import TransformedDistribution
 from klqp.model.flat import Flat
 from klqp.model.log_density import LogDensity
@@ -154,6 +155,8 @@ __all__ = [
     "PointMass",
     "Poisson",
     "RejectedDrawsWarning",
+    "RelaxedBernoulli",
+    "RelaxedOneHotCategorical",
     "ReparameterizationEntropyKLqp",
     "ReparameterizationKLKLqp",
     "ReparameterizationKLqp",

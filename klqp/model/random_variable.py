@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -103,10 +103,6 @@ class Distribution(RandomVariable):
 
     # The space of each parameter, by name, in the order of the kernel's arguments.
     parameter_supports: ClassVar[Mapping[str, Support]]
-    # For those with native draws, `noise_size` numbers of noise and `emit_draw`: what the noise is, and whether draws
-    # have a derivative in the parameters.
-    noise_kind: ClassVar[Literal["normal", "uniform"]] = "normal"
-    pathwise: ClassVar[bool] = True
 
     def __init__(
         self,

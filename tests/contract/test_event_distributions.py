@@ -27,6 +27,7 @@ from klqp.model.distributions.multivariate_normal import (
 )
 from klqp.model.distributions.normal import Normal
 from klqp.model.distributions.point import Empirical, PointMass
+from klqp.model.distributions.relaxed import RelaxedBernoulli, RelaxedOneHotCategorical
 from klqp.model.distributions.transformed import TransformedDistribution
 from klqp.model.emitter import Emitter
 from klqp.model.parameter import Parameter
@@ -176,6 +177,13 @@ def laws():
                 ],
                 lambda x, n, theta, f=log_p: scipy.stats.multinomial.logpmf(x, int(n[0]), np.exp(f(theta))),
                 discrete=(0, 1),
+            )
+            yield Law(
+                "relaxed_one_hot_categorical",
+                {"size": k, "probs": probs},
+                [simplex(k), positive(1), weights],
+                lambda x, t, theta, probs=probs: log_relaxed(x, t, theta, probs),
+                directions={0: centred},
             )
     for k in (2, 3, 6):
         yield Law(
@@ -563,6 +571,13 @@ def cov(d, seed=0):
     return tril @ tril.T
 
 
+def log_relaxed(x, temperature, theta, probs):
+    k = len(x)
+    a = (np.log(theta / theta.sum()) if probs else theta) - temperature * np.log(x)
+    constant = scipy.special.gammaln(k) + (k - 1) * math.log(temperature[0])
+    return constant + (a - np.log(x)).sum() - k * scipy.special.logsumexp(a)
+
+
 def distributions():
     tril = random_tril(np.random.default_rng(0), 2, 3)
     w = np.random.default_rng(1).standard_normal((3, 2))
@@ -602,6 +617,10 @@ def distributions():
     )
     yield TransformedDistribution(Normal([0.0, 1.0], 2.0), ("affine", [1.0, 2.0], -0.5))
     yield TransformedDistribution(MultivariateNormalTriL(0.5, tril), ("affine", 1.0, 3.0))
+    yield RelaxedBernoulli(0.6, logits=[0.4, -1.0])
+    yield RelaxedBernoulli([0.6, 2.0], probs=0.3)
+    yield RelaxedOneHotCategorical([0.5, 1.5], logits=[0.0, 1.0, -1.0])
+    yield RelaxedOneHotCategorical(0.7, probs=[0.2, 0.3, 0.5])
     yield PointMass([1.0, 2.0])
     yield Empirical(np.random.default_rng(0).standard_normal((5, 2)))
 
@@ -613,7 +632,7 @@ def test_every_class_is_tested():
     assert {type(d) for d in DISTRIBUTIONS} == set(EVENT_DISTRIBUTIONS)
 
 
-@pytest.mark.parametrize("d", DISTRIBUTIONS, ids=lambda d: type(d).__name__)
+@pytest.mark.parametrize("d", [d for d in DISTRIBUTIONS if hasattr(d, "_mean")], ids=lambda d: type(d).__name__)
 def test_samples_have_the_moments_that_formulas_give(d):
     n = 20000
     x = d.sample(n, seed=7)
@@ -670,6 +689,8 @@ def test_entropies_are_those_of_samples(d):
         lambda a, b: TransformedDistribution(Normal(a, b**2 + 0.5), "sigmoid"),
         lambda a, b: TransformedDistribution(Normal(a, 1.0), ("affine", b, b**2 + 1.0)),
         lambda a, b: TransformedDistribution(MultivariateNormalDiag(a), ("affine", 1.0, b**2 + 1.0)),
+        lambda a, b: RelaxedBernoulli(b**2 + 0.5, logits=a),
+        lambda a, b: RelaxedBernoulli(b**2 + 0.5, probs=1 / (2 + a**2)),
     ],
 )
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import itertools
 import mpmath as mp
 import numpy as np
 import pytest
-from scipy import integrate, special, stats
+from scipy import integrate, optimize, special, stats
 
 import klqp
 from klqp import _core
@@ -29,7 +29,14 @@ LOGITS = np.array([0.3, -1.2, 0.9, 0.0])
 EVENTS = {
     klqp.Categorical: [{"probs": WEIGHTS}, {"logits": LOGITS}],
     klqp.OneHotCategorical: [{"probs": WEIGHTS}, {"logits": LOGITS}],
+    klqp.RelaxedBernoulli: [{"temperature": 0.6, "logits": 0.4}, {"temperature": 1.3, "probs": 0.3}],
+    klqp.RelaxedOneHotCategorical: [
+        {"temperature": 0.7, "logits": LOGITS},
+        {"temperature": 1.2, "probs": np.array([0.2, 0.5, 0.3])},
+    ],
     # with tests of their own
+    klqp.Mixture: [],
+    klqp.MixtureSameFamily: [],
     klqp.MultivariateNormalDiag: [],
     klqp.MultivariateNormalTriL: [],
     klqp.MultivariateNormalFullCovariance: [],
@@ -46,7 +53,8 @@ def label(value):
 
 each_case = pytest.mark.parametrize(("kind", "example"), CASES, ids=label)
 each_discrete = pytest.mark.parametrize(("kind", "example"), [(k, e) for k, e in CASES if k(**e).discrete], ids=label)
-each_pathwise = pytest.mark.parametrize(("kind", "example"), [(k, e) for k, e in NUMBERS if k.pathwise], ids=label)
+PATHWISE = NUMBERS + [(klqp.RelaxedBernoulli, e) for e in EVENTS[klqp.RelaxedBernoulli]]
+each_pathwise = pytest.mark.parametrize(("kind", "example"), [(k, e) for k, e in PATHWISE if k.pathwise], ids=label)
 
 
 def test_every_distribution_with_draws_has_a_case():
@@ -101,7 +109,7 @@ def wiggled(kind, example, shape, seed=0):
     return out
 
 
-# --- laws ----------------------------------------------------------------------------------------------------------
+# --- laws ---------------------------------------------------------------------------------------------------------
 
 
 def check_same_law(x, y, discrete):
@@ -131,10 +139,10 @@ def test_law(kind, example):
     plain = np.asarray(variable._sample(np.random.default_rng(2), (n, *variable.shape), **parameters), float)
     assert variable.space.contains(native)
     assert np.all(np.isfinite(variable.log_prob(native)))
-    if variable.event_shape:
+    if variable.event_shape and variable.discrete:
         native, plain = (np.argmax(x, -1) for x in (native, plain))
-    for i in range(3):
-        check_same_law(native[:, i], plain[:, i], variable.discrete)
+    for x, y in zip(native.reshape(n, -1).T, plain.reshape(n, -1).T, strict=True):
+        check_same_law(x, y, variable.discrete)
 
 
 def uniforms_of(x, law, seed=3):
@@ -272,7 +280,7 @@ def test_draws_stay_inside():
     assert np.all(tiny.at(np.array([[2.0**-53], [1e-9]])) > 0)
 
 
-# --- what a draw depends on -----------------------------------------------------------------------------------------
+# --- what a draw depends on ---------------------------------------------------------------------------------------
 
 
 @each_case
@@ -311,11 +319,14 @@ def test_broadcasting(kind, example):
         np.testing.assert_array_equal(one.at(noise), other.at(noise))
 
 
+REJECTED = {klqp.BetaBinomial, klqp.VonMises}  # whatever their parameters are
+
+
 @each_case
 def test_draws_of_uniforms_do_not_decrease(kind, example):
     """One uniform a draw and no substream: larger ones give larger draws, as antithetic and Sobol draws want it."""
     variable = kind(**example)
-    if variable.noise_kind != "uniform" or variable.noise_size != 1 or kind is klqp.BetaBinomial:
+    if variable.noise_kind != "uniform" or variable.noise_size != 1 or kind in REJECTED:
         pytest.skip("not by inversion")
     u = np.sort(
         np.concatenate([np.random.default_rng(1).random(4000), 2.0 ** -np.arange(1, 54), 1 - 2.0 ** -np.arange(2, 54)])
@@ -345,7 +356,7 @@ def test_no_draw_of_parameters_that_are_none(kind, example):
             assert np.all(np.isnan(x)) or (wrong == np.inf and "logits" in example and np.all(np.isfinite(x)))
 
 
-# --- derivatives -----------------------------------------------------------------------------------------------------
+# --- derivatives --------------------------------------------------------------------------------------------------
 
 STEP = 1e-6
 
@@ -385,14 +396,24 @@ def line(variable, t):
     return low + (high - low) * s, (high - low) * s * special.expit(-t)
 
 
+def periodic(kind):
+    """Return whether values are angles: functions of them are functions on the circle."""
+    return kind is klqp.VonMises
+
+
+def smooth(x, on_circle):
+    """Return a smooth function, and its derivative."""
+    return (np.sin(x) + x**0, np.cos(x)) if on_circle else (np.arctan(x), 1 / (1 + x**2))
+
+
 def expectation(variable):
-    """Return E[arctan(x)] by quadrature."""
+    """Return the expectation of a smooth function by quadrature."""
     t = np.linspace(-36, 36, 200_001)
     x, speed = line(variable, t)
     inside = (speed > 0) & np.isfinite(x)
     density = np.where(inside, np.exp(variable.log_prob(np.where(inside, x, 0.5))) * speed, 0.0)
     density = np.nan_to_num(density, posinf=0.0)
-    return integrate.trapezoid(density * np.arctan(x), t)
+    return integrate.trapezoid(density * smooth(x, periodic(type(variable)))[0], t)
 
 
 @each_pathwise
@@ -403,7 +424,7 @@ def test_gradient_of_an_expectation(kind, example):
     noise = program.noise_of(n, seed=9)
     inputs = [np.full((n, 1), float(v)) for v in example.values()]
     x = program.at(noise, inputs=inputs)
-    grads = program.pullback(noise, 1 / (1 + x**2), inputs)[1]
+    grads = program.pullback(noise, smooth(x, periodic(kind))[1], inputs)[1]
     h = 1e-4
     for grad, key in zip(grads, example, strict=True):
         low, high = (expectation(kind(**(example | {key: example[key] + d}))) for d in (-h, h))
@@ -429,3 +450,249 @@ def test_pullback_of_shared_parameters(kind, example, shapes):
     single = whole.pullback(noise, cot, [np.tile(np.broadcast_to(v, (4,)), (n, 1)) for v in parts.values()])[1]
     for g, e, p in zip(single, each, variable.inputs, strict=True):
         np.testing.assert_allclose(e, g if p.size == 4 else g.sum(1, keepdims=True), rtol=1e-12, atol=1e-13)
+
+
+# --- von Mises: implicit in the concentration ---------------------------------------------------------------------
+
+
+def von_mises_slope(z, k):
+    """Return -(dF/dk) / p by quadrature with many digits."""
+    with mp.workdps(25):
+        z, k = mp.mpf(float(z)), mp.mpf(float(k))
+        mean = mp.besseli(1, k) / mp.besseli(0, k)
+        points = mp.linspace(0, z, 5)
+        return float(mp.quad(lambda t: (mean - mp.cos(t)) * mp.exp(k * (mp.cos(t) - mp.cos(z))), points))
+
+
+@pytest.mark.parametrize("k", [0.0, 1e-8, 0.02, 3.0, 15.9, 16.1, 20.0, 400.0, 1e9])
+def test_von_mises_slopes(k):
+    program = Draws(klqp.VonMises(0.0, k), "per_draw")
+    noise = program.noise_of(16)
+    inputs = [np.zeros((16, 1)), np.full((16, 1), k)]
+    z = program.at(noise, inputs=inputs)
+    slopes = program.pullback(noise, np.ones((16, 1)), inputs)[1][1]
+    expected = [von_mises_slope(angle, k) for angle in z[:, 0]]
+    # Beside the mode and the opposite point the quadrature's ends are rounded.
+    np.testing.assert_allclose(slopes[:, 0], expected, rtol=2e-12, atol=1e-13 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("k", [0.0, 1e-300, 1e-9, 0.3, 2.0, 40.0, 1e6, 1e14, 1e300])
+def test_von_mises_of_every_concentration(k):
+    n = 40_000
+    program = Draws(klqp.VonMises(0.0, k))
+    z = program.at(program.noise_of(n))[:, 0]
+    assert np.all(np.abs(z) <= np.pi)
+    if k < 1e-8:
+        law = stats.uniform(-np.pi, 2 * np.pi)
+    elif k < 50:
+        law = stats.vonmises(k)
+    else:
+        law = stats.norm(0, 1 / np.sqrt(k))
+        z = 2 * np.sin(z / 2)  # normal but for terms of order 1 / k
+    if k >= 1e6 or k < 50:
+        assert stats.kstest(z, law.cdf).pvalue > 1e-4
+
+
+def test_von_mises_angles_go_around():
+    for loc in (0.0, 3.0, -3.0, 100.0):
+        program = Draws(klqp.VonMises(loc, 2.0), "shared")
+        noise = program.noise_of(2000)
+        z, centred = program.at(noise), program.at(noise, np.array([0.0, 2.0]))
+        assert np.all(np.abs(z) <= np.pi)
+        np.testing.assert_allclose(np.exp(1j * z), np.exp(1j * (loc + centred)), atol=3e-14)
+        assert program.pullback(noise, np.ones((2000, 1)))[0][0] == 2000
+
+
+# --- mixtures of normals ------------------------------------------------------------------------------------------
+
+MIXTURE_WEIGHTS = np.array([0.2, 0.5, 0.3])
+MIXTURE_LOCS, MIXTURE_SCALES = np.array([-1.5, 0.3, 2.0]), np.array([0.5, 1.2, 0.3])
+
+
+def same_family(weights, locs, scales, way="logits"):
+    return klqp.MixtureSameFamily(klqp.Categorical(**{way: weights}), klqp.Normal(locs, scales))
+
+
+def list_of_normals(weights, locs, scales, way="logits"):
+    normals = [klqp.Normal(locs[..., k], scales[..., k]) for k in range(locs.shape[-1])]
+    return klqp.Mixture(klqp.Categorical(**{way: weights}), normals)
+
+
+def mixture_level(z, weights, locs, scales, way):
+    """Return the distribution functions of a mixture at z, from below and from above."""
+    p = weights / weights.sum(-1, keepdims=True) if way == "probs" else special.softmax(weights, -1)
+    x = (np.asarray(z)[..., None] - locs) / scales
+    return (p * special.ndtr(x)).sum(-1), (p * special.ndtr(-x)).sum(-1)
+
+
+def mixture_quantile(level, parts, way):
+    """Return the point at a level, given from below and from above, by the smaller of the two."""
+    side = int(level[0] >= 0.5)
+    return optimize.brentq(lambda x: mixture_level(x, *parts, way)[side] - level[side], -20, 20, xtol=1e-14)
+
+
+def weights_by(way, p=MIXTURE_WEIGHTS):
+    return p if way == "probs" else np.log(p) + 0.7
+
+
+@pytest.mark.parametrize("way", ["logits", "probs"])
+@pytest.mark.parametrize("build", [same_family, list_of_normals])
+def test_mixtures_of_normals(build, way):
+    """The law, and the derivatives by differences of the inverse distribution function."""
+    parts = (weights_by(way), MIXTURE_LOCS, MIXTURE_SCALES)
+    variable = build(*parts, way)
+    program = Draws(variable, "shared")
+    noise = program.noise_of(20_000)
+    z = program.at(noise)[:, 0]
+    assert stats.kstest(z, lambda x: mixture_level(x, *parts, way)[0]).pvalue > 1e-4
+    order = [f"{i}" for i in range(9)] if build is same_family else [*"012", "3", "6", "4", "7", "5", "8"]
+    h = 1e-5
+    for s in range(40):
+        got = program.pullback(noise[s : s + 1], np.ones((1, 1)))[0]
+        level = mixture_level(z[s], *parts, way)
+        for at, name in enumerate(order):
+            moved = []
+            for sign in (-1, 1):
+                flat = np.concatenate(parts)
+                flat[int(name)] += sign * h
+                moved.append(mixture_quantile(level, (flat[:3], flat[3:6], flat[6:]), way))
+            expected = (moved[1] - moved[0]) / (2 * h)
+            np.testing.assert_allclose(got[at], expected, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("way", ["logits", "probs"])
+def test_gradient_of_a_mixtures_expectation(way):
+    """Within 4 standard errors of quadrature, in weights, locs and scales."""
+    n, parts = 20_000, [weights_by(way), MIXTURE_LOCS, MIXTURE_SCALES]
+    program = Draws(same_family(*parts, way), "per_draw")
+    noise = program.noise_of(n)
+    inputs = [np.tile(p, (n, 1)) for p in parts]
+    x = program.at(noise, inputs=inputs)
+    grads = program.pullback(noise, smooth(x, False)[1], inputs)[1]
+    t = np.linspace(-12, 12, 20_001)
+    for k, grad in enumerate(grads):
+        for j in range(3):
+            ends = []
+            for sign in (-1, 1):
+                near = [p.copy() for p in parts]
+                near[k][j] += sign * 1e-5
+                w = near[0] / near[0].sum() if way == "probs" else special.softmax(near[0])
+                density = stats.norm.pdf(t[:, None], near[1], near[2]) @ w
+                ends.append(integrate.trapezoid(density * smooth(t, False)[0], t))
+            expected = (ends[1] - ends[0]) / 2e-5
+            assert abs(grad[:, j].mean() - expected) < 4 * grad[:, j].std() / np.sqrt(n) + 1e-7
+
+
+@pytest.mark.parametrize("build", [same_family, list_of_normals])
+@pytest.mark.parametrize("way", ["logits", "probs"])
+@pytest.mark.parametrize("shared_weights", [True, False])
+def test_batches_of_mixtures(build, way, shared_weights):
+    """Elements of a batch are mixtures of their own, with their own two uniforms; parameters shared or per draw."""
+    rng = np.random.default_rng(3)
+    weights = weights_by(way, rng.dirichlet([2.0, 2.0, 2.0], () if shared_weights else 4))
+    locs, scales = rng.normal(size=(4, 3)), rng.uniform(0.5, 1.5, (4, 3))
+    variable = build(weights, locs, scales, way)
+    shared, own = Draws(variable, "shared"), Draws(variable, "per_draw")
+    n = 7
+    noise, cot = shared.noise_of(n), rng.normal(size=(n, 4))
+    z = shared.at(noise)
+    inputs = [np.tile(np.ravel(p.value), (n, 1)) for p in variable.inputs]
+    np.testing.assert_array_equal(own.at(noise, inputs=inputs), z)
+    grads = np.concatenate([g.sum(0) for g in own.pullback(noise, cot, inputs)[1]])
+    np.testing.assert_allclose(shared.pullback(noise, cot)[0], grads, rtol=1e-12, atol=1e-13)
+    for e in range(4):
+        one = build(weights if shared_weights else weights[e], locs[e], scales[e], way)
+        np.testing.assert_array_equal(Draws(one).at(noise[:, [e, 4 + e]])[:, 0], z[:, e])
+
+
+def test_mixtures_in_the_tails():
+    """Differences of distribution functions keep their digits on the side that is lighter."""
+    parts = (np.zeros(2), np.zeros(2), np.array([1.0, 1.1]))
+    program = Draws(same_family(*parts), "shared")
+    noise = np.array([[0.2, u] for u in (1e-12, 2.0**-53, 1 - 1e-12, 1 - 2.0**-53)])
+    z = program.at(noise)[:, 0]
+    for s in range(4):
+        with mp.workdps(40):
+            sign = 1 if z[s] < 0 else -1
+            x = [mp.mpf(float(z[s])) / mp.mpf(c) for c in parts[2]]
+            tails = [mp.ncdf(sign * v) for v in x]
+            q = sum(mp.npdf(v) / mp.mpf(c) for v, c in zip(x, parts[2], strict=True)) / 2
+            expected = float(-sign * (tails[0] - sum(tails) / 2) / q / 2)
+        np.testing.assert_allclose(program.pullback(noise[s : s + 1], np.ones((1, 1)))[0][0], expected, rtol=1e-9)
+
+
+def test_mixtures_of_others_have_no_draws():
+    cat = klqp.Categorical(logits=[0.0, 0.0])
+    assert not hasattr(klqp.MixtureSameFamily(cat, klqp.Laplace([0.0, 1.0], 1.0)), "emit_draw")
+    assert not hasattr(klqp.Mixture(cat, [klqp.Normal(), klqp.Cauchy()]), "emit_draw")
+
+
+# --- relaxed variables --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("temperature", [0.05, 0.7, 3.0])
+def test_relaxed_draws_stay_inside_and_choose_like_the_discrete_ones(temperature):
+    n = 40_000
+    binary = Draws(klqp.RelaxedBernoulli(temperature, logits=0.8))
+    x = binary.at(binary.noise_of(n))[:, 0]
+    assert np.all((x > 0) & (x < 1))
+    assert abs(np.mean(x > 0.5) - special.expit(0.8)) < 4 * 0.5 / np.sqrt(n)
+    categories = Draws(klqp.RelaxedOneHotCategorical(temperature, logits=LOGITS))
+    x = categories.at(categories.noise_of(n, seed=2))
+    assert np.all((x > 0) & (x <= 1))
+    np.testing.assert_allclose(x.sum(1), 1.0, rtol=1e-13)
+    chosen = np.bincount(np.argmax(x, 1), minlength=4)
+    assert stats.chisquare(chosen, n * special.softmax(LOGITS)).pvalue > 1e-4
+
+
+def test_relaxed_categories_at_fixed_noise():
+    """Derivatives of a draw of a vector in its temperature and weights, against differences."""
+    for way, weights in (("logits", LOGITS), ("probs", np.array([0.2, 0.5, 0.3]))):
+        program = Draws(klqp.RelaxedOneHotCategorical(0.7, **{way: weights}), "shared")
+        noise = program.noise_of(30)
+        cot = np.random.default_rng(1).normal(size=(30, len(weights)))
+        got = program.pullback(noise, cot)[0]
+        for i in range(program.flat.size):
+            step = np.zeros(program.flat.size)
+            step[i] = 1e-6
+            ends = [program.at(noise, program.flat + sign * step) for sign in (-1, 1)]
+            expected = np.sum(cot * (ends[1] - ends[0])) / 2e-6
+            np.testing.assert_allclose(got[i], expected, rtol=1e-7, atol=1e-7)
+
+
+# --- threads ------------------------------------------------------------------------------------------------------
+
+
+def states_of(build):
+    """Return the state after some steps with 1, 2 and 3 threads of a model around an unlisted variable."""
+    out = []
+    for n_threads in (1, 2, 3):
+        mu = klqp.Normal(0.0, 1.0, name="mu")
+        x = klqp.Normal(mu + klqp.sum(build()) * 1e-4, 1.0, name="x")
+        inference = klqp.KLqp([mu], data={x: 1.0})
+        inference.run(n_iter=3, n_samples=4, seed=1, n_threads=n_threads, progress=False)
+        out.append(inference.snapshot())
+    return out
+
+
+@each_case
+def test_same_bits_for_any_number_of_threads(kind, example):
+    parameters = wiggled(kind, example, (5000,))
+    one, *others = states_of(lambda: kind(**parameters))
+    for other in others:
+        for key, value in one.items():
+            np.testing.assert_array_equal(other[key], value, err_msg=key)
+
+
+@pytest.mark.parametrize("of", ["von_mises", "mixture"])
+def test_same_gradients_for_any_number_of_threads(of):
+    def build():
+        if of == "von_mises":
+            return klqp.VonMises(0.3, klqp.Parameter(2.0, support="positive"), shape=5000)
+        weights, locs = klqp.Parameter(np.zeros(3)), klqp.Parameter(np.arange(3.0))
+        return klqp.MixtureSameFamily(klqp.Categorical(logits=weights), klqp.Normal(locs, np.ones((5000, 3))))
+
+    one, *others = states_of(build)
+    for other in others:
+        for key, value in one.items():
+            np.testing.assert_array_equal(other[key], value, err_msg=key)

@@ -140,6 +140,10 @@ def positive(*args, **kwargs):
     return Case(*args, **kwargs, low=0.2, high=3.0)
 
 
+def around_the_circle(*args, **kwargs):
+    return Case(*args, **kwargs, low=-20.0, high=20.0)
+
+
 def inside(*args, **kwargs):
     return Case(*args, **kwargs, low=0.05, high=0.95)
 
@@ -288,6 +292,7 @@ EXAMPLES: dict[str, Callable[[], Any]] = {
     "half_normal_ppf": elementwise(
         lambda u: Analytic(stats.halfnorm.ppf, lambda v: 1 / stats.halfnorm.pdf(stats.halfnorm.ppf(v)))(u), inside
     ),
+    "wrap_angle": elementwise(lambda x: x - 2 * np.pi * np.round(x.real / (2 * np.pi)), around_the_circle),
     "exp_above_0": elementwise(np.exp),
     "exp_inside": elementwise(np.exp),
     "sigmoid_inside": elementwise(lambda x: 1 / (1 + np.exp(-x))),
@@ -314,6 +319,8 @@ ELSEWHERE = {
     "log_gamma_draw": ("test_gamma_draws.py", "log_gamma_draw"),
     "event_total": ("test_event_distributions.py", "MultivariateNormalDiag("),
     "hidden_markov": ("test_hidden_markov.py", "hidden_markov"),
+    "von_mises_draw": ("test_native_draws.py", "VonMises("),
+    "normal_mixture_draw": ("test_native_draws.py", "MixtureSameFamily("),
     "log_mixture": ("test_event_distributions.py", "MixtureSameFamily("),
 }
 

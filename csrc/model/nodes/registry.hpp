@@ -14,10 +14,12 @@
 #include "model/nodes/hidden_markov.hpp"
 #include "model/nodes/matmul.hpp"
 #include "model/nodes/matrices.hpp"
+#include "model/nodes/normal_mixture_draw.hpp"
 #include "model/nodes/rbf.hpp"
 #include "model/nodes/reduce.hpp"
 #include "model/nodes/slice.hpp"
 #include "model/nodes/unary.hpp"
+#include "model/nodes/von_mises_draw.hpp"
 
 namespace klqp {
 
@@ -146,6 +148,16 @@ inline constexpr Row<NodeMaker> kNodes[] = {
                                            config.integer("log_q", 0) != 0};
        return std::make_unique<HiddenMarkov>(config.integer("size"), config.integer_list("lengths"), options,
                                              std::move(spec.inputs), spec.output);
+     }},
+    {"von_mises_draw",
+     [](NodeSpec spec) -> std::unique_ptr<Node> {
+       return std::make_unique<VonMisesDraw>(std::move(spec.inputs), spec.output);
+     }},
+    {"normal_mixture_draw",
+     [](NodeSpec spec) -> std::unique_ptr<Node> {
+       const NodeConfig& config = spec.config;
+       return std::make_unique<NormalMixtureDraw>(config.integer("size"), config.integer("probs", 0) != 0,
+                                                  std::move(spec.inputs), spec.output);
      }},
     {"inverse_exp", make_inverse<InverseMap::Kind::exp>},
     {"inverse_softplus", make_inverse<InverseMap::Kind::softplus>},

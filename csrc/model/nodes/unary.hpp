@@ -30,6 +30,11 @@ inline void tanh_values(Index n, const double* x, double* y) noexcept {
 inline double nearer_end(double u) noexcept { return u < 0.5 ? u : 1.0 - u; }
 
 inline constexpr double kPi = 3.1415926535897932385;
+inline double wrapped_angle(double x) noexcept {
+  if (std::fabs(x) <= kPi) return x;
+  return std::max(-kPi, std::min(kPi, std::remainder(x, 2.0 * kPi)));
+}
+
 inline constexpr double kSmallest = 0x1p-1022, kBelow1 = 1.0 - 0x1p-53, kLargest = 0x1p1000;
 
 using X = const double*;
@@ -150,6 +155,9 @@ inline constexpr UnaryFunction kUnaryFunctions[] = {
        kernels().exp(n, d, d);
        kernels().scale(n, 1.2533141373155002512, d, d);  // sqrt(pi / 2)
      }},
+    // An angle, taken back to [-pi, pi] where it is outside.
+    {"wrap_angle", [](Index n, X x, double* y, double) { fill(n, y, [&](Index i) { return wrapped_angle(x[i]); }); },
+     [](Index n, X, X, double* d, double) { fill(n, d, [](Index) { return 1.0; }); }},
     // Maps that do not round to the ends of their range.
     {"exp_above_0",
      [](Index n, X x, double* y, double) {

@@ -155,7 +155,7 @@ class Beta(GammaDraws, ElementwiseDistribution, EntropyByFormula):
         return log_beta - (a - 1.0) * digamma(a) - (b - 1.0) * digamma(b) + (n - 2.0) * digamma(n)
 
 
-class VonMises(ElementwiseDistribution):
+class VonMises(UniformDraws):
     """Independent von Mises variables: angles.
 
     log p(x) = concentration cos(x - loc) - log(2 pi I0(concentration)), for x in (-pi, pi) (its period goes on beyond).
@@ -187,6 +187,11 @@ class VonMises(ElementwiseDistribution):
 
     def _sample(self, rng: np.random.Generator, shape: Shape, *, loc: Float64, concentration: Float64) -> Any:
         return _wrapped(loc + rng.vonmises(0.0, concentration, shape))
+
+    def _emit_draw(self, emitter: Emitter, noise: int, fitted: list[int]) -> int:
+        loc, concentration = fitted
+        angle = emitter.node("von_mises_draw", [concentration, noise], self.size)
+        return emitter.node("wrap_angle", [emitter.node("add", [loc, angle], self.size)], self.size)
 
     def _mean(self, loc: Float64, concentration: Float64) -> Any:
         return _wrapped(loc)

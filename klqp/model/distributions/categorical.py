@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -39,7 +39,7 @@ class _OverCategories(EventDistribution):
 class _OneCategory(_OverCategories, EntropyByFormula):
     """One category for each event, drawn from one uniform; not used by itself."""
 
-    noise_kind: ClassVar[Literal["normal", "uniform"]] = "uniform"
+    noise_kind: ClassVar[str] = "uniform"
     pathwise: ClassVar[bool] = False
 
     @property

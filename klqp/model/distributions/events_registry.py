@@ -14,6 +14,7 @@ from klqp.model.distributions.multivariate_normal import (
     MultivariateNormalTriL,
 )
 from klqp.model.distributions.point import Empirical, PointMass
+from klqp.model.distributions.relaxed import RelaxedBernoulli, RelaxedOneHotCategorical
 from klqp.model.distributions.transformed import TransformedDistribution
 from klqp.model.random_variable import Distribution
 
@@ -35,6 +36,8 @@ EVENT_DISTRIBUTIONS: tuple[type[Distribution], ...] = (
     OneHotCategorical,
     OrderedLogistic,
     PointMass,
+    RelaxedBernoulli,
+    RelaxedOneHotCategorical,
     TransformedDistribution,
     Wishart,
 )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,8 @@ import numpy.typing as npt
 from klqp.model.distributions.categorical import Categorical, draw_categories, probabilities
 from klqp.model.distributions.composed import ComposedDistribution, check_batch, check_parts, moment
 from klqp.model.distributions.event import event_total
+from klqp.model.distributions.normal import Normal
+from klqp.model.fitting import fit_events
 from klqp.model.random_variable import Distribution, Shape
 
 if TYPE_CHECKING:
@@ -37,22 +39,46 @@ class _Mixture(ComposedDistribution):
         summed: bool,
         log_q: bool,
     ) -> int:
-        cat = self.cat
-        own, n = cat.inputs[0].size // self.n_components, self.n_events
-        if own not in (1, n):
-            index = np.broadcast_to(np.arange(own).reshape(cat.batch_shape), self.batch_shape)
-            blocks = emitter.core.data(index.astype(np.float64))
-            k = self.n_components
-            weights = emitter.core.node("gather", [weights, blocks], n * k, {"width": [k]})
+        n = self.n_events
+        weights = fit_events(emitter, weights, self.cat.inputs[0], 1, self.batch_shape)
         options = {
             "n": [n],
             "size": [self.n_components],
-            "probs": [int("probs" in cat.parameters)],
+            "probs": [int("probs" in self.cat.parameters)],
             "stacked": [int(len(components) == 1)],
             "log_q": [int(log_q)],
         }
         each = emitter.core.node("log_mixture", [weights, *components], n, options)
         return event_total(emitter, each, n, 1, scale, summed)
+
+    # --- draws of numbers from normal components ---------------------------------------------------------------
+    noise_kind: ClassVar[str] = "uniform"
+
+    @property
+    def noise_size(self) -> int:
+        """Number of uniforms that make a draw: one for the component and one for its value."""
+        return 2 * self.size
+
+    @property
+    def emit_draw(self) -> Callable[[Emitter, int, list[int]], int]:
+        """Adds a draw made from uniforms on (0, 1) to a program; there is none unless components are Normal."""
+        if not all(isinstance(part, Normal) for part in self._parts.values() if part is not self.cat):
+            raise AttributeError("only mixtures of Normal components have draws inside programs")
+        return self._emit_draw
+
+    def _emit_draw(self, emitter: Emitter, noise: int, args: list[int]) -> int:
+        core, n = emitter.core, self.size
+        (weights,), *groups = self._split(args)
+        weights = fit_events(emitter, weights, self.cat.inputs[0], 1, self.batch_shape)
+        u, v = (core.node("slice", [noise], n, {"begin": [begin]}) for begin in (0, n))
+        options = {"size": [self.n_components], "probs": [int("probs" in self.cat.parameters)]}
+        component = core.discrete_draw("categorical", [weights, u], n, options)
+        loc, scale = self._component_parameters(emitter, groups)
+        return core.node("normal_mixture_draw", [weights, loc, scale, component, v], n, options)
+
+    def _component_parameters(self, emitter: Emitter, groups: list[list[int]]) -> list[int]:
+        """Return the arrays of the normal components' locs and scales, (n, K) each."""
+        raise NotImplementedError
 
     def _component_moments(self, which: str, values: list[dict[str, Float64]]) -> list[Float64]:
         """Return a moment of each component, with the mixture's shape, perhaps after an axis of draws."""
@@ -127,6 +153,17 @@ class Mixture(_Mixture):
         ]
         return self._emit_mixture(emitter, weights, each, scale, summed, log_q)
 
+    def _component_parameters(self, emitter: Emitter, groups: list[list[int]]) -> list[int]:
+        out = []
+        for which in range(2):
+            columns = [
+                fit_events(emitter, group[which], c.inputs[which], 0, self.shape, one_for_all=False)
+                for c, group in zip(self.components, groups, strict=True)
+            ]
+            n = self.size * self.n_components
+            out.append(emitter.core.node("concatenate", columns, n, {"outer": [self.size]}))
+        return out
+
     def _component_moments(self, which: str, values: list[dict[str, Float64]]) -> list[Float64]:
         return [moment(c, which, v) for c, v in zip(self.components, values[1:], strict=True)]
 
@@ -194,6 +231,13 @@ class MixtureSameFamily(_Mixture):
         repeated = emitter.core.node("gather", [value, index], size, {"width": [width]})
         each = self.components_distribution.emit_log_prob(emitter, repeated, group, summed=False, log_q=log_q)
         return self._emit_mixture(emitter, weights, [each], scale, summed, log_q)
+
+    def _component_parameters(self, emitter: Emitter, groups: list[list[int]]) -> list[int]:
+        c = self.components_distribution
+        return [
+            fit_events(emitter, slot, p, 0, c.shape, one_for_all=False)
+            for slot, p in zip(groups[0], c.inputs, strict=True)
+        ]
 
     def _component_moments(self, which: str, values: list[dict[str, Float64]]) -> list[Float64]:
         all_of_them = moment(self.components_distribution, which, values[1])

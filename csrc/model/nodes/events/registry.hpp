@@ -11,6 +11,7 @@
 #include "model/nodes/events/normal.hpp"
 #include "model/nodes/events/ordered_logistic.hpp"
 #include "model/nodes/events/point_mass.hpp"
+#include "model/nodes/events/relaxed.hpp"
 
 namespace klqp {
 
@@ -34,6 +35,10 @@ inline constexpr Row<LawMaker> kLaws[] = {
     {"multinomial",
      [](const NodeConfig& config) -> std::unique_ptr<Law> {
        return std::make_unique<CountsLaw>(config.integer("size"), config.integer("probs", 0) != 0, false);
+     }},
+    {"relaxed_one_hot_categorical",
+     [](const NodeConfig& config) -> std::unique_ptr<Law> {
+       return std::make_unique<RelaxedOneHotLaw>(config.integer("size"), config.integer("probs", 0) != 0);
      }},
     {"ordered_logistic", make_law_of_size<OrderedLogisticLaw>},
     {"mvn_tril", make_law_of_size<NormalTrilLaw>},
