@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -84,9 +84,13 @@ class Enumeration:
         """Return the numbers of the factors that an array depends on."""
         return [i for i, s in enumerate(self._summed) if _most_events(labels, s.first_event, s.n_events) > 0]
 
-    def number(self, factor: Factor) -> int:
-        """Return the number of a factor."""
-        return self._numbers[factor]
+    def is_joint(self, number: int) -> bool:
+        """Return whether a factor's states are those of the whole variable."""
+        return self._summed[number].joint
+
+    def n_events(self, number: int) -> int:
+        """Return the number of a factor's events."""
+        return self._summed[number].n_events
 
     def combinations(self, numbers: Iterable[int]) -> Iterator[tuple[State, ...]]:
         """Iterate over the joint states of some factors."""
@@ -106,11 +110,8 @@ class Enumeration:
         if s.joint:
             return None
         used, inverse = np.unique(labels.labels.ravel(), return_inverse=True)
-        event_of = np.zeros(used.size, np.int64)
-        for k, label in enumerate(used):
-            inside = _inside(labels.sets[label], s.first_event, s.n_events)
-            event_of[k] = inside[0] - s.first_event if inside.size else 0
-        return event_of[inverse]
+        smallest = labels.sets.sizes_within(used, s.first_event, s.n_events)[1]
+        return (smallest - s.first_event)[inverse]
 
 
 def enumerate_factors(problem: Problem, order: Sequence[Factor], wanted: Sequence[Factor], most: int) -> Enumeration:
@@ -192,13 +193,9 @@ def _summed(factor: Factor, first: int, n: int, terms: Sequence[Labels], most: i
     return _Summed(factor, values.reshape(-1, *z.shape), True, first, n)
 
 
-def _inside(events: Ints, first: int, n: int) -> Ints:
-    return events[(events >= first) & (events < first + n)]
-
-
 def _most_events(labels: Labels, first: int, n: int) -> int:
     """Return the largest number of a factor's events that one element depends on."""
-    return max(_inside(labels.sets[label], first, n).size for label in np.unique(labels.labels))
+    return int(labels.sets.sizes_within(labels.distinct, first, n)[0].max())
 
 
 class Expectations:
@@ -239,12 +236,14 @@ class Expectations:
         labels = self._enumeration.labels(variable, value)
         elements, weights = [], []
         self._emit_shared(variable)
-        for states in self._enumeration.combinations(self._enumeration.numbers(labels)):
+        numbers = self._enumeration.numbers(labels)
+        index = {number: self._index(number, labels, n) for number in numbers}
+        for states in self._enumeration.combinations(numbers):
             emitter = self._given(states)
             at = emitter.arrays[variable if value is None else value]
             args = [emitter.emit(p) for p in variable.inputs]
             elements.append(variable.emit_log_prob(emitter, at, args, scale=scale, summed=False))
-            weights.append(self._log_weight(states, labels, n))
+            weights.append(self._log_weight(states, index, n))
         return self._emitter.core.node("expectation", [*elements, *weights], n, {}, {})
 
     def _emit_shared(self, variable: RandomVariable) -> None:
@@ -263,32 +262,36 @@ class Expectations:
             self._emitters[states] = self._given(states[:-1]).given(dict.fromkeys(values, slot))
         return self._emitters[states]
 
-    def _log_weight(self, states: tuple[State, ...], labels: Labels, n: int) -> int:
+    def _index(self, number: int, labels: Labels, n: int) -> int | None:
+        """Return the array of the events of a factor that elements depend on; None where it would change nothing."""
+        events = self._enumeration.events(number, labels)
+        n_events = self._enumeration.n_events(number)
+        if events is None or (n_events == n and np.array_equal(events, np.arange(n))):
+            return None
+        return self._emitter.core.data(events.astype(np.float64))
+
+    def _log_weight(self, states: tuple[State, ...], index: Mapping[int, int | None], n: int) -> int:
         """Return the array of the log probabilities of the states of those events that the elements depend on."""
         total: int | None = None
         for number, _ in states:
-            log_q, size = self._log_probability(number, states)
-            events = self._enumeration.events(number, labels)
-            if events is not None and not (size == n and np.array_equal(events, np.arange(n))):
-                index = self._emitter.core.data(events.astype(np.float64))
-                log_q = self._emitter.core.node("gather", [log_q, index], n, {"width": [1]}, {})
-                size = n
+            log_q, at = self._log_probability(number, states), index[number]
+            if at is not None:
+                log_q = self._emitter.core.node("gather", [log_q, at], n, {"width": [1]}, {})
             total = log_q if total is None else self._emitter.node("add", [total, log_q], n)
         assert total is not None
         return total
 
-    def _log_probability(self, number: int, states: tuple[State, ...]) -> tuple[int, int]:
-        """Return the array of log q of a factor in some states, of each event or of the whole, and its size."""
+    def _log_probability(self, number: int, states: tuple[State, ...]) -> int:
+        """Return the array of log q of a factor in some states, of each event or of the whole."""
         factor = self._enumeration.factors[number]
         q = factor.q
         assert isinstance(q, RandomVariable)
         own = set(self._enumeration.numbers(self._enumeration.labels(q, factor.latents[0])))
         key = (number, tuple(s for s in states if s[0] in own))
-        n = int(getattr(q, "n_events", 1))
-        joint = self._enumeration.events(number, self._enumeration.labels(q, factor.latents[0])) is None
         if key not in self._log_q:
             self._emit_shared(q)
             emitter = self._given(key[1])
             args = [emitter.emit(p) for p in q.inputs]
+            joint = self._enumeration.is_joint(number)
             self._log_q[key] = q.emit_log_prob(emitter, emitter.arrays[q], args, summed=joint)
-        return self._log_q[key], 1 if joint else n
+        return self._log_q[key]

@@ -125,6 +125,16 @@ class EventSets:
         return self._intern(np.bincount(owner[some], minlength=labels.size), cut[some])
 
     # --- storage ---------------------------------------------------------------------------------------------
+    def sizes_within(self, labels: Ints, first: int, n: int) -> tuple[Ints, Ints]:
+        """Return how many members are in ``[first, first + n)``, and the smallest of them; first if there are none."""
+        owner, runs = self.runs(labels)
+        cut = np.clip(runs, first, first + n)
+        lengths = cut[:, 1] - cut[:, 0]
+        smallest = np.full(labels.size, first + n, np.int64)
+        np.minimum.at(smallest, owner[lengths > 0], cut[lengths > 0, 0])
+        sizes = np.bincount(owner, lengths, minlength=labels.size).astype(np.int64)
+        return sizes, np.where(sizes > 0, smallest, first)
+
     def runs(self, labels: Ints) -> tuple[Ints, Ints]:
         """Return the runs (r, 2) of all sets of a list of labels, and whose they are: positions (r,) in the list."""
         first = self._first[labels]

@@ -69,7 +69,9 @@ def read_latent_vars(latent_vars: LatentVars, q: str | Family | None, rank: int 
         own = {z: discrete_q(z) for z in latents if z.discrete}
         rest = tuple(z for z in latents if own.get(z) is None)
         family = as_family("mean_field" if q is None else q, rest, rank)
-        factors = ((Factor(rest, family),) if rest else ()) + tuple(Factor((z,), q) for z, q in own.items() if q is not None)
+        factors = ((Factor(rest, family),) if rest else ()) + tuple(
+            Factor((z,), q) for z, q in own.items() if q is not None
+        )
     _refuse_repeats([z for factor in factors for z in factor.latents])
     return factors
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +14,7 @@ from klqp.inference.latents import Factor
 from klqp.inference.plan import FactorPlan, Plan
 from klqp.inference.problem import Problem
 from klqp.inference.settings import Settings
-from klqp.model.distributions.normal import Normal, NormalDraws
+from klqp.model.distributions.normal import NormalDraws
 from klqp.model.emitter import ancestors
 from klqp.model.parameter import Parameter
 from klqp.model.random_variable import RandomVariable
@@ -50,34 +50,30 @@ def make_plan(
             "reparameterisation gradients need the gradient of the log density, but it returned logp alone; "
             "return (logp, grad), or use score-function gradients"
         )
-    forced = gradient != "auto"
-    enumeration = None if forced or own_objective else _enumeration(problem, settings, gives_gradient)
-    if forced and settings.enumerate is True:
-        raise ValueError(f"enumerate=True asks for exact sums, but {gradient} gradients are forced")
-    summed = set(enumeration.factors) if enumeration is not None else set()
-    factors = {}
-    for f in problem.factors:
-        if f in summed:
-            assert enumeration is not None
-            factors[f] = FactorPlan("enumerated", "monte_carlo", enumeration.describe(f))
-        else:
-            kind, reason = _gradient(f, gradient, gives_gradient)
-            factors[f] = FactorPlan(kind, reason=reason)
-    if own_objective and any(plan.gradient == "score" for plan in factors.values()):
-        name = next(f.name for f in factors if factors[f].gradient == "score")
-        raise TypeError(f"another objective than the ELBO needs reparameterisation gradients, which {name!r} has not")
-    kinds = {plan.gradient for plan in factors.values()}
-    if settings.baseline != "mean" and factors and "score" not in kinds:
-        raise ValueError("baseline is for score-function gradients, but these are reparameterised")
-    for f, plan in factors.items():
-        if plan.gradient != "enumerated":
-            factors[f] = replace(
-                plan, entropy=_entropy(f, plan.gradient, kinds, problem, settings, demand, own_objective)
-            )
+    enumeration = None
+    if gradient == "auto" and not own_objective:
+        enumeration = _enumeration(problem, settings, gives_gradient)
+    elif settings.enumerate not in ("auto", False):
+        raise ValueError("enumerate asks for exact sums, but other gradients are forced")
+    kinds = {f: _kind(f, gradient, gives_gradient, enumeration) for f in problem.factors}
+    _check_kinds(kinds, settings, own_objective)
+    entropies = _Entropies(problem, settings, demand, own_objective, {plan.gradient for plan in kinds.values()})
+    factors = {f: replace(plan, entropy=entropies.of(f, plan.gradient)) for f, plan in kinds.items()}
     blankets = demand.markov_blankets if demand.gradient is not None else True
-    by_formula = {z: settings.kl_scaling.get(z, np.ones(())) for z in _by_formula(problem, settings, demand)}
+    formulas = problem.latents if demand.by_formula else settings.kl_scaling
+    by_formula = {z: settings.kl_scaling.get(z, np.ones(())) for z in formulas}
     frozen = _frozen(problem, settings)
     return Plan(factors, settings.baseline, blankets, enumeration, by_formula, settings.scale, frozen)
+
+
+def _check_kinds(kinds: Mapping[Factor, FactorPlan], settings: Settings, own_objective: bool) -> None:
+    scored = [f.name for f, plan in kinds.items() if plan.gradient == "score"]
+    if own_objective and scored:
+        raise TypeError(
+            f"another objective than the ELBO needs reparameterisation gradients, which {scored[0]!r} has not"
+        )
+    if settings.baseline != "mean" and kinds and not scored:
+        raise ValueError("baseline is for score-function gradients, but no factor of q has them")
 
 
 def _frozen(problem: Problem, settings: Settings) -> frozenset[Parameter]:
@@ -88,14 +84,11 @@ def _frozen(problem: Problem, settings: Settings) -> frozenset[Parameter]:
     return frozenset(p for p in problem.parameters() if p not in settings.var_list and p not in stand_ins)
 
 
-def _by_formula(problem: Problem, settings: Settings, demand: Demand) -> list[RandomVariable]:
-    return list(problem.latents) if demand.by_formula else list(settings.kl_scaling)
-
-
 # --- gradients -----------------------------------------------------------------------------------------------------
-def _gradient(factor: Factor, wanted: str, gives_gradient: bool) -> tuple[str, str]:
+def _kind(factor: Factor, wanted: str, gives_gradient: bool, enumeration: Enumeration | None) -> FactorPlan:
     """Return the kind of a factor's gradient, and why."""
-    can_score = getattr(factor.q, "has_density", True)
+    if enumeration is not None and factor in enumeration.factors:
+        return FactorPlan("enumerated", reason=enumeration.describe(factor))
     pathwise = factor.family is not None or getattr(factor.q, "pathwise", False)
     kind = type(factor.q).__name__
     if wanted == "reparameterised" and not pathwise:
@@ -103,17 +96,21 @@ def _gradient(factor: Factor, wanted: str, gives_gradient: bool) -> tuple[str, s
             f"reparameterisation gradients are forced, but draws of q of {factor.name!r}, a {kind}, have no "
             "derivative; KLqp takes score functions for it"
         )
-    if wanted == "score" and not can_score:
+    if wanted == "score" and not _has_density(factor):
         raise TypeError(f"q of {factor.name!r} is a point, which has no score: use reparameterisation gradients")
     if wanted != "auto":
-        return wanted, "asked for"
+        return FactorPlan(wanted, reason="asked for")
     if not pathwise:
-        return "score", f"draws of a {kind} have no derivative"
+        return FactorPlan("score", reason=f"draws of a {kind} have no derivative")
     if gives_gradient:
-        return "reparameterised", "the model gives its gradient"
-    if not can_score:
+        return FactorPlan("reparameterised", reason="the model gives its gradient")
+    if not _has_density(factor):
         raise TypeError(f"q of {factor.name!r} is a point, which needs gradients, but the model gives values only")
-    return "score", "the model gives values only"
+    return FactorPlan("score", reason="the model gives values only")
+
+
+def _has_density(factor: Factor) -> bool:
+    return bool(getattr(factor.q, "has_density", True))
 
 
 # --- exact sums ----------------------------------------------------------------------------------------------------
@@ -154,48 +151,43 @@ def _those_possible(problem: Problem, order: Sequence[Factor], finite: Iterable[
 
 
 # --- entropies -----------------------------------------------------------------------------------------------------
-def _entropy(
-    factor: Factor,
-    gradient: str,
-    kinds: set[str],
-    problem: Problem,
-    settings: Settings,
-    demand: Demand,
-    own_objective: bool,
-) -> str:
-    """Return the treatment of a factor's entropy."""
-    if own_objective:
-        return "monte_carlo"
-    asked = agree("entropy", settings.entropy, demand.entropy)
-    by_formula = demand.by_formula or any(z in settings.kl_scaling for z in factor.latents)
-    if asked == "auto" or (
-        asked not in ENTROPIES[gradient] and any(asked in ENTROPIES[kind] for kind in kinds - {"enumerated"})
-    ):
-        return _best_entropy(factor, gradient, problem)
-    if asked not in ENTROPIES[gradient]:
-        allowed = ", ".join(map(repr, ("auto", *ENTROPIES[gradient])))
-        raise ValueError(f"with {gradient} gradients entropy must be one of {allowed}, not {asked!r}")
-    if asked == "adaptive" and is_structured(factor, problem):
-        raise ValueError(f"entropy='adaptive' is not for {factor.name!r}, whose q depends on other draws")
-    if asked in ("adaptive", "closed_form") and not by_formula and not _has_entropy(factor):
-        raise TypeError(
-            f"the entropy of {type(factor.q).__name__} {factor.name!r} has no formula: choose another entropy"
-        )
-    return asked
+class _Entropies:
+    """The treatments of entropies that a run was asked for, or the best."""
 
+    def __init__(
+        self, problem: Problem, settings: Settings, demand: Demand, own_objective: bool, kinds: set[str]
+    ) -> None:
+        self._problem, self._own_objective = problem, own_objective
+        self._asked = agree("entropy", settings.entropy, demand.entropy)
+        self._by_formula = set(problem.latents if demand.by_formula else settings.kl_scaling)
+        # What some kinds of gradients allow is for the factors that have these.
+        self._allowed = {asked for kind in kinds for asked in ENTROPIES.get(kind, ())}
 
-def _has_entropy(factor: Factor) -> bool:
-    has_none = not getattr(factor.q, "has_density", True)  # nothing to treat
-    return factor.family is not None or has_none or hasattr(factor.q, "emit_entropy")
+    def of(self, factor: Factor, gradient: str) -> str:
+        """Return the treatment of a factor's entropy."""
+        if gradient == "enumerated" or self._own_objective:
+            return "monte_carlo"
+        asked, allowed = self._asked, ENTROPIES[gradient]
+        if asked == "auto" or (asked not in allowed and asked in self._allowed):
+            return self._best(factor, gradient)
+        if asked not in allowed:
+            words = ", ".join(map(repr, ("auto", *allowed)))
+            raise ValueError(f"with {gradient} gradients entropy must be one of {words}, not {asked!r}")
+        if asked == "adaptive" and is_structured(factor, self._problem):
+            raise ValueError(f"entropy='adaptive' is not for {factor.name!r}, whose q depends on other draws")
+        if asked in ("adaptive", "closed_form") and not self._has_formula(factor):
+            raise TypeError(
+                f"the entropy of {type(factor.q).__name__} {factor.name!r} has no formula: choose another entropy"
+            )
+        return asked
 
+    def _has_formula(self, factor: Factor) -> bool:
+        treated = _has_density(factor) and not all(z in self._by_formula for z in factor.latents)
+        return not treated or factor.family is not None or hasattr(factor.q, "emit_entropy")
 
-def _best_entropy(factor: Factor, gradient: str, problem: Problem) -> str:
-    if gradient == "score":
-        return "monte_carlo"
-    plain = factor.family is not None or isinstance(factor.q, (Normal, NormalDraws)) or not _has_density(factor)
-    heavy = not plain or is_structured(factor, problem) or is_amortised(factor)
-    return "sticking" if heavy or not _has_entropy(factor) else "adaptive"
-
-
-def _has_density(factor: Factor) -> bool:
-    return bool(getattr(factor.q, "has_density", True))
+    def _best(self, factor: Factor, gradient: str) -> str:
+        if gradient == "score":
+            return "monte_carlo"
+        plain = factor.family is not None or isinstance(factor.q, NormalDraws) or not _has_density(factor)
+        heavy = not plain or is_structured(factor, self._problem) or is_amortised(factor)
+        return "sticking" if heavy or not self._has_formula(factor) else "adaptive"

@@ -103,6 +103,10 @@ class Distribution(RandomVariable):
 
     # The space of each parameter, by name, in the order of the kernel's arguments.
     parameter_supports: ClassVar[Mapping[str, Support]]
+    # For those with native draws, `noise_size` numbers of noise and `emit_draw`: whether the noise is standard "normal"
+    # or "uniform" numbers, and whether draws have a derivative in the parameters.
+    noise_kind: ClassVar[str] = "normal"
+    pathwise: ClassVar[bool] = True
 
     def __init__(
         self,

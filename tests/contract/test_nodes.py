@@ -248,6 +248,17 @@ def products():
         )
 
 
+def expectations():
+    """Sums over two and three states, with weights of one number and of one for each element."""
+    for sizes in ((5, 5, 5, 5), (5, 1, 5, 5, 1, 5), (1, 5, 5, 1)):
+        half = len(sizes) // 2
+
+        def twin(*args, half=half):
+            return sum(np.exp(args[half + k]) * args[k] for k in range(half))
+
+        yield Case(sizes, 5, twin)
+
+
 EXAMPLES: dict[str, Callable[[], Any]] = {
     "add": binary(lambda a, b: a + b),
     "subtract": binary(lambda a, b: a - b),
@@ -261,6 +272,7 @@ EXAMPLES: dict[str, Callable[[], Any]] = {
     "slice": slices,
     "gather": gathers,
     "concatenate": concatenations,
+    "expectation": expectations,
     "matmul": products,
     "negative": elementwise(lambda x: -x),
     "add_constant": elementwise(lambda x, c: x + c, numbers=(1.5,)),
@@ -511,7 +523,8 @@ def test_what_depends_on_data_alone_follows_them():
         ("slice", (3,), 2, {"begin": [-1]}, "beyond"),
         ("gather", (4, 2), 3, {"width": [2]}, "gather"),
         ("gather", (4, 2), 0, {"width": [0]}, "elements"),
-        ("gather", (4, 2), 2, {"width": [1]}, "data"),
+        ("expectation", (2, 2, 2), 2, {}, "log weights"),
+        ("expectation", (2, 3), 2, {}, "size"),
         ("gather", (4, 2), 2, {"width": [0]}, "gather"),
         ("concatenate", (2, 3), 6, {"outer": [1]}, "concatenat"),
         ("concatenate", (2, 3), 5, {"outer": [2]}, "concatenat"),
@@ -672,3 +685,38 @@ def test_location_scale_draws(n, one_loc, one_scale, per_draw):
         have = next(drawn) if d else grad[at : at + v.size]
         at += 0 if d else v.size
         np.testing.assert_allclose(have, share if d else share.sum(0), rtol=1e-12, atol=1e-11)
+
+
+def test_a_state_of_probability_0_counts_for_nothing():
+    core = _core.Model()
+    x, log_weight = core.input(2), core.input(2)
+    out = core.node("expectation", [x, log_weight], 2)
+    values = [np.array([[-np.inf, 3.0]]), np.array([[-np.inf, math.log(0.5)]])]
+    assert core.evaluate(1, np.zeros(1), np.zeros((1, 1)), values, [out])[0].tolist() == [[0.0, 1.5]]
+    _, (to_x, to_weight) = core.pullback(1, np.zeros(1), np.zeros((1, 1)), values, out, np.ones((1, 2)))
+    assert to_x.tolist() == [[0.0, 0.5]]
+    assert to_weight.tolist() == [[0.0, 1.5]]
+
+
+@pytest.mark.parametrize("per_draw", [True, False])
+def test_gathers_by_drawn_indices(per_draw):
+    core, rng = _core.Model(), np.random.default_rng(0)
+    x = core.input(6) if per_draw else core.parameter(0, 6)
+    index = core.input(4)
+    out = core.node("gather", [x, index], 8, {"width": [2]})
+    rows, at = rng.normal(size=(3, 6) if per_draw else 6), rng.integers(3, size=(3, 4))
+    at_float = at.astype(float)
+    at_float[1, 2] = 7.0  # no row
+    inputs = [rows, at_float] if per_draw else [at_float]
+    params = np.zeros(1) if per_draw else rows
+    expected = np.stack([(rows[s] if per_draw else rows).reshape(3, 2)[at[s]].ravel() for s in range(3)])
+    expected[1, 4:6] = np.nan
+    np.testing.assert_array_equal(core.evaluate(3, params, np.zeros((3, 1)), inputs, [out])[0], expected)
+    cot = rng.normal(size=(3, 8))
+    grad, drawn = core.pullback(3, params, np.zeros((3, 1)), inputs, out, cot)
+    to = np.zeros((3, 3, 2))
+    for s, i in np.ndindex(3, 4):
+        if at_float[s, i] < 3:
+            to[s, at[s, i]] += cot[s, 2 * i : 2 * i + 2]
+    got = drawn[0].reshape(3, 3, 2) if per_draw else grad.reshape(3, 2)
+    np.testing.assert_allclose(got, to if per_draw else to.sum(0), rtol=1e-14, atol=1e-15)
