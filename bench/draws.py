@@ -18,14 +18,16 @@ OPTIMISATION_STREAM = 0
 
 
 class Draws:
-    """New draws of a variable at every call, and the cotangents of its parameters for given ones of the draws."""
+    """New draws of a variable at every call, and cotangents of its first parameters for given ones of the draws."""
 
-    def __init__(self, variable, weights):
+    def __init__(self, variable, n_learnt, weights):
         self._core, self._weights, self._step = _core.Model(), weights, 0
         values = [p.value.ravel() for p in variable.parameters.values()]
-        offsets = np.cumsum([0, *(v.size for v in values)]).tolist()
-        args = [self._core.parameter(at, v.size) for at, v in zip(offsets, values, strict=False)]
-        self._params, self._ends = np.concatenate(values), offsets[1:-1]
+        learnt = values[:n_learnt]
+        offsets = np.cumsum([0, *(v.size for v in learnt)]).tolist()
+        args = [self._core.parameter(at, v.size) for at, v in zip(offsets, learnt, strict=False)]
+        args += [self._core.data(v) for v in values[n_learnt:]]
+        self._params, self._ends = np.concatenate(learnt), offsets[1:-1]
         noise = self._core.noise(0, variable.noise_size, variable.noise_kind)
         self._out = variable.emit_draw(Emitter(self._core, {}), noise, args)
 
@@ -40,19 +42,19 @@ class Draws:
 
 def cases(quick):
     """Yield (label, variable, JAX's name, parameters)."""
-    for a in (0.1, 10.0) if quick else (0.01, 0.1, 0.5, 1.5, 3.0, 10.0, 100.0, 1e4):
+    for a in (3.0,) if quick else (0.1, 3.0, 100.0):
         yield f"Gamma({a:g})", klqp.Gamma(np.full(SIZE, a)), "Gamma", [np.full(SIZE, a)]
+    if quick:  # JAX compiles each for half a minute
+        return
     mixed = np.geomspace(0.05, 200.0, SIZE)
     yield "Gamma(0.05 ... 200)", klqp.Gamma(mixed), "Gamma", [mixed]
-    for a, b in ((0.5, 0.5), (2.0, 5.0)):
-        parameters = [np.full(SIZE, a), np.full(SIZE, b)]
-        yield f"Beta({a:g}, {b:g})", klqp.Beta(*parameters), "Beta", parameters
-    for a in (0.1, 2.0):
-        yield f"Dirichlet({a:g}, ...)", klqp.Dirichlet(np.full(SIZE, a)), "Dirichlet", [np.full(SIZE, a)]
+    parameters = [np.full(SIZE, 2.0), np.full(SIZE, 5.0)]
+    yield "Beta(2, 5)", klqp.Beta(*parameters), "Beta", parameters
+    yield "Dirichlet(2, ..., 2)", klqp.Dirichlet(parameters[0]), "Dirichlet", parameters[:1]
 
 
 def agree(contenders):
-    """Whether the mean gradients of some calls of klqp and JAX are within 5 standard errors of each other."""
+    """Whether mean gradients of some calls of klqp and JAX are within 5 standard errors of each other."""
     means = []
     for draw in contenders:
         grads = np.array([np.concatenate([np.ravel(g) for g in draw()]).sum() for _ in range(40)])
@@ -75,7 +77,7 @@ def run(settings):
     if JaxDraws is None:
         table.notes.append("JAX is not installed: its columns are left out.")
     for label, variable, name, parameters in cases(settings.quick):
-        contenders = {"klqp": Draws(variable, weights)}
+        contenders = {"klqp": Draws(variable, len(parameters), weights)}
         compiled = None
         if JaxDraws is not None:
             peer = JaxDraws(name, parameters, N_DRAWS, weights)

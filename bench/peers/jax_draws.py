@@ -11,7 +11,7 @@ jax.config.update("jax_enable_x64", True)
 SAMPLERS = {
     "Gamma": lambda key, shape, a: jax.random.gamma(key, a, (*shape, a.shape[0])),
     "Beta": lambda key, shape, a, b: jax.random.beta(key, a, b, (*shape, a.shape[0])),
-    "Dirichlet": lambda key, shape, a: jax.random.dirichlet(key, a, (*shape, a.shape[0])),
+    "Dirichlet": lambda key, shape, a: jax.random.dirichlet(key, a, shape),
 }
 
 
