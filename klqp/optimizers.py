@@ -76,10 +76,14 @@ class Optimizer:
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Adam(Optimizer):
-    """Adam (Kingma & Ba 2015, algorithm 1): steps of a running mean over a running size of the gradient."""
+    """Adam (Kingma & Ba 2015, algorithm 1): steps of a running mean over a running size of the gradient.
+
+    The size's memory is 100 steps, not the authors' 1000: the first gradients of a fit are often a thousand times the
+    last ones, and until they are forgotten steps are far too short.
+    """
 
     beta1: float = 0.9
-    beta2: float = 0.999
+    beta2: float = 0.99
     epsilon: float = 1e-8
 
     core_name: ClassVar[str] = "adam"

@@ -43,7 +43,7 @@ class KlqpFit:
         options = {
             "n_iter": n_steps,
             "n_samples": self._case.n_samples,
-            "optimizer": klqp.optimizers.Adam(learning_rate=self._case.learning_rate, schedule="constant"),
+            "optimizer": klqp.optimizers.Adam(learning_rate=self._case.learning_rate, schedule="constant", beta2=0.999),
             "init_scale": INITIAL_SCALE,
             "seed": self._seed,
             "progress": False,

@@ -35,6 +35,7 @@ NO_FORMULA = {klqp.VonMises, klqp.Binomial, klqp.BetaBinomial, klqp.Poisson, klq
 NO_FORMULA |= {klqp.Empirical, klqp.PointMass, klqp.LKJCholesky, klqp.Wishart, klqp.Mixture, klqp.MixtureSameFamily}
 NO_FORMULA |= {klqp.Multinomial, klqp.OrderedLogistic, klqp.TransformedDistribution}
 NO_FORMULA |= {klqp.MultivariateNormalDiagPlusLowRank, klqp.HiddenMarkov}
+NO_FORMULA |= {klqp.RelaxedBernoulli, klqp.RelaxedOneHotCategorical}
 
 KINDS = [row.distribution for row in DISTRIBUTIONS] + list(EVENT_DISTRIBUTIONS)
 CASES = [
