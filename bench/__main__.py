@@ -17,6 +17,7 @@ GROUPS = {  # name -> (module, what it measures)
     "overhead": ("bench.overhead", "what a fit costs beside its steps"),
     "peers": ("bench.peers", "the same fits by hand-written NumPy and by JAX"),
     "models": ("bench.models", "models in random variables, by klqp and by NumPyro"),
+    "gradients": ("bench.gradients", "the noise that each gradient estimator leaves, factor by factor"),
     "startup": ("bench.startup", "import and whole processes"),
     "counts": ("bench.counts", "instructions of a step, by valgrind; not run by default"),
 }
