@@ -17,21 +17,41 @@ Shape = tuple[int, ...]
 
 
 class _Call:
-    """Gives flat arrays (rows, size) from the core their shapes, and back."""
+    """Gives flat arrays (rows, size) from the core their shapes, and back.
 
-    def __init__(self, shapes: Sequence[Shape], varies: Sequence[bool]) -> None:
+    Parameters
+    ----------
+    shapes : sequence of tuple
+    varies : sequence of bool
+        Which arguments have rows of their own in the core.
+    states : sequence of bool
+        Which are data for the core, but values of random variables for the user: the states of a sum. They have a draw
+        axis for the user.
+    """
+
+    def __init__(self, shapes: Sequence[Shape], varies: Sequence[bool], states: Sequence[bool]) -> None:
         self._shapes = list(shapes)
-        self._varies = list(varies)  # which arguments have a draw axis
+        self._varies = list(varies)
+        self._states = list(states)
+
+    def _rows(self, args: Sequence[Float64]) -> int | None:
+        """Return the number of rows; None where all arguments are data."""
+        rows = next((len(a) for a, varies in zip(args, self._varies, strict=True) if varies), None)
+        return 1 if rows is None and any(self._states) else rows
 
     def _shaped(self, args: Sequence[Float64]) -> list[Float64]:
-        return [
-            a.reshape((len(a), *shape) if varies else shape)
-            for a, shape, varies in zip(args, self._shapes, self._varies, strict=True)
-        ]
+        rows, out = self._rows(args), []
+        for a, shape, varies, state in zip(args, self._shapes, self._varies, self._states, strict=True):
+            if state:
+                out.append(np.broadcast_to(a.reshape(shape), (rows or 1, *shape)))
+            else:
+                out.append(a.reshape((len(a), *shape) if varies else shape))
+        return out
 
     def _gradients(self, given: Any, rows: int, what: str) -> list[Float64 | None]:
         """Return one gradient, flat, for each argument; None for data."""
-        wanted = [shape for shape, varies in zip(self._shapes, self._varies, strict=True) if varies]
+        has_draws = [varies or state for varies, state in zip(self._varies, self._states, strict=True)]
+        wanted = [shape for shape, has in zip(self._shapes, has_draws, strict=True) if has]
         if not isinstance(given, tuple):
             given = (given,) if len(wanted) == 1 else None
         if given is None or len(given) != len(wanted):
@@ -39,7 +59,8 @@ class _Call:
                 f"{what} must return a tuple of {len(wanted)} gradients, one for each argument that has a draw axis"
             )
         checked = iter([coerce(g, (rows, *shape), what) for g, shape in zip(given, wanted, strict=True)])
-        return [next(checked).reshape(rows, -1) if varies else None for varies in self._varies]
+        every = [next(checked).reshape(rows, -1) if has else None for has in has_draws]
+        return [g if varies else None for g, varies in zip(every, self._varies, strict=True)]
 
 
 class DeterministicCall(_Call):
@@ -51,14 +72,15 @@ class DeterministicCall(_Call):
         vjp: Callable[..., Any] | None,
         shapes: Sequence[Shape],
         varies: Sequence[bool],
+        states: Sequence[bool],
         shape: Shape,
     ) -> None:
-        super().__init__(shapes, varies)
+        super().__init__(shapes, varies, states)
         self._forward, self._vjp, self._shape = forward, vjp, shape
 
     def forward(self, args: list[Float64]) -> Float64:
         """Return the values (rows, size)."""
-        rows = next((len(a) for a, varies in zip(args, self._varies, strict=True) if varies), None)
+        rows = self._rows(args)
         value = self._forward(*self._shaped(args))
         expected = self._shape if rows is None else (rows, *self._shape)
         return coerce(value, expected, "what forward returns").reshape(rows or 1, -1)
@@ -74,14 +96,16 @@ class DeterministicCall(_Call):
 class LogDensityCall(_Call):
     """``fn(value, *inputs)`` of `klqp.LogDensity`."""
 
-    def __init__(self, fn: Callable[..., Any], shapes: Sequence[Shape], varies: Sequence[bool]) -> None:
-        super().__init__(shapes, varies)
+    def __init__(
+        self, fn: Callable[..., Any], shapes: Sequence[Shape], varies: Sequence[bool], states: Sequence[bool]
+    ) -> None:
+        super().__init__(shapes, varies, states)
         self._fn = fn
         self._grads: list[Float64 | None] | None = None
 
     def forward(self, args: list[Float64]) -> Float64:
         """Return logp (rows, 1); keeps the gradients for `backward`."""
-        rows = next((len(a) for a, varies in zip(args, self._varies, strict=True) if varies), 1)
+        rows = self._rows(args) or 1
         result = self._fn(*self._shaped(args))
         self._grads = None
         if isinstance(result, tuple):

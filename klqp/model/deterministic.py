@@ -60,5 +60,6 @@ class Deterministic(Expression):
     def emit(self, emitter: Emitter, inputs: Sequence[int]) -> int:
         """Add the call to a program."""
         varies = [not emitter.core.flags(slot)[2] for slot in inputs]
-        call = DeterministicCall(self.forward, self.vjp, [x.shape for x in self.inputs], varies, self.shape)
+        states = [emitter.is_state(x) for x in self.inputs]
+        call = DeterministicCall(self.forward, self.vjp, [x.shape for x in self.inputs], varies, states, self.shape)
         return emitter.core.python(call, list(inputs), self.size)

@@ -70,6 +70,7 @@ class Emitter:
         self.calls: list[LogDensityCall] = []
         self.targets: list[tuple[_core.Target, int]] = []
         self.placeholders: dict[Placeholder, list[int]] = {}
+        self._states: frozenset[Expression] = frozenset()  # random variables whose arrays are states of a sum
 
     def emit(self, expression: Expression) -> int:
         """Return the number of the expression's array, adding what it needs to the program."""
@@ -86,14 +87,24 @@ class Emitter:
         return copy
 
     def given(self, values: Mapping[Expression, int]) -> Emitter:
-        """Return an emitter into the same program in which some expressions have other arrays.
+        """Return an emitter into the same program in which some random variables have a state of a sum as their value.
 
         What depends on them must not have been emitted; all else is shared.
         """
         copy = Emitter(self.core, self.offsets, self.trainable, self.gradients)
         copy.calls, copy.targets, copy.placeholders = self.calls, self.targets, self.placeholders
         copy.arrays = ChainMap(dict(values), self.arrays)
+        copy._states = self._states.union(values)
         return copy
+
+    def is_state(self, expression: Expression) -> bool:
+        """Return whether an array is data for the program only because it is made of states of a sum and of data."""
+        from klqp.model.random_variable import RandomVariable
+
+        if not self._states or not self.core.flags(self.arrays[expression])[2]:
+            return False
+        own = ancestors([expression], lambda e: () if isinstance(e, RandomVariable) else e.inputs)
+        return any(e in self._states for e in own)
 
     def parameter(self, parameter: Parameter) -> int:
         """Add a parameter: its slice of the flat vector, through the map to its space."""

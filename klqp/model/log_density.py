@@ -88,7 +88,8 @@ class LogDensity(RandomVariable):
             emitter.targets.append((target, value))
             slot = emitter.core.target(target, emitter.gradients, value)
         else:
-            call = LogDensityCall(self.fn, [self.shape, *(x.shape for x in self.inputs)], varies)
+            states = [emitter.is_state(x) for x in (self, *self.inputs)]
+            call = LogDensityCall(self.fn, [self.shape, *(x.shape for x in self.inputs)], varies, states)
             emitter.calls.append(call)
             slot = emitter.core.python(call, [value, *args], 1)
         return slot if scale is None else emitter.node("multiply", [slot, scale], 1)
