@@ -63,7 +63,9 @@ def draw_fits(axes, problem, fits):
         elbo = -np.convolve(losses, np.full(SMOOTHED, 1 / SMOOTHED), "valid")
         axes.plot(np.linspace(0.0, seconds, losses.size)[SMOOTHED - 1 :], elbo, label=name)
         best = max(best, float(elbo[-1]))
-    axes.set(title=problem.name, xlabel="seconds", ylabel="ELBO", ylim=(best - 0.6 * abs(best), best + 0.03 * abs(best)))
+    axes.set(
+        title=problem.name, xlabel="seconds", ylabel="ELBO", ylim=(best - 0.6 * abs(best), best + 0.03 * abs(best))
+    )
     axes.legend(fontsize=7)
 
 

@@ -80,6 +80,8 @@ def choose_estimator(
             "reparameterisation gradients need the gradient of the log density, but it returned logp alone; "
             "return (logp, grad), or use score-function gradients"
         )
+    if settings.enumerate not in ("auto", False):
+        raise ValueError("enumerate asks for exact sums, but no q has finitely many states")
     entropy = agree("entropy", settings.entropy, demand.entropy)
     if entropy == "auto":
         entropy = ENTROPIES[gradient][0]
