@@ -40,8 +40,14 @@ FITS_OF = {  # problem -> label -> (class, keywords, draws)
         "KLqp's own choice": (*ESTIMATORS["KLqp's own choice"], 10),
     },
 }
-N_ITER, SMOOTHED = 3000, 100
-STYLE = {"svg.hashsalt": "klqp", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
+N_DRAWS, SMOOTHED, POINTS = 30_000, 1000, 200  # draws of a fit and of a window; points of a line
+STYLE = {
+    "svg.hashsalt": "klqp",
+    "svg.fonttype": "none",
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
 
 
 def draw_noise(axes, problem, names):
@@ -56,12 +62,14 @@ def draw_noise(axes, problem, names):
 
 
 def draw_fits(axes, problem, fits):
-    """Draw the ELBO against processor time, as the moving average of the steps' estimates."""
+    """Draw the ELBO against processor time, as the moving average of the steps' estimates; all take as many draws."""
     best = -math.inf
     for name, (cls, options, n_samples) in fits.items():
-        losses, seconds = fit(problem.make(), N_ITER, (cls, options), n_samples)
-        elbo = -np.convolve(losses, np.full(SMOOTHED, 1 / SMOOTHED), "valid")
-        axes.plot(np.linspace(0.0, seconds, losses.size)[SMOOTHED - 1 :], elbo, label=name)
+        n_iter, window = N_DRAWS // n_samples, SMOOTHED // n_samples
+        losses, seconds = fit(problem.make(), n_iter, (cls, options), n_samples)
+        elbo = -np.convolve(losses, np.full(window, 1 / window), "valid")
+        at, every = np.linspace(0.0, seconds, n_iter)[window - 1 :], max(1, n_iter // POINTS)
+        axes.plot(at[::every], elbo[::every], label=name)
         best = max(best, float(elbo[-1]))
     axes.set(
         title=problem.name, xlabel="seconds", ylabel="ELBO", ylim=(best - 0.6 * abs(best), best + 0.03 * abs(best))

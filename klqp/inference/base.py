@@ -230,8 +230,8 @@ class VariationalInference(Inference):
         optimizer : str or Optimizer, optional
             See `klqp.optimizers`; default ``Adam()``.
         entropy : {"auto", "adaptive", "sticking", "closed_form", "monte_carlo", "proximal"}
-            Treatment of the entropy, docs/maths.md section 3. "auto" is "adaptive" for reparameterised gradients
-            and "monte_carlo" for score-function gradients.
+            Treatment of the entropy, docs/maths.md section 3. "auto" is "adaptive" for reparameterised gradients of
+            Normal q's, "sticking" for those of others, and "monte_carlo" for score-function gradients.
         gradient : {"auto", "reparameterised", "score"}
             "auto" chooses for each factor of q: reparameterised gradients where the draws have them and the model gives
             its gradient, exact sums (see `enumerate`) or score functions elsewhere.
@@ -240,8 +240,9 @@ class VariationalInference(Inference):
             of least variance for each parameter (two sweeps for each draw), or an average over past steps, which
             n_samples=1 can do with; its first step only teaches it. Without one the noise is the greatest.
         enumerate : "auto", bool or list of random variables, default "auto"
-            Discrete latent variables to sum over exactly instead of drawing them. "auto" takes those where terms of the
-            model are evaluated at most 16 times for it, True all with finitely many values.
+            Discrete latent variables (with Bernoulli, Categorical or OneHotCategorical q's) to sum over exactly instead
+            of drawing them. "auto" takes those where terms of the model are evaluated at most 16 times for it, True
+            all, up to 4,096 evaluations; ValueError says why where it cannot be done.
         draws : {"mc", "antithetic", "sobol"}, default "mc"
             Kind of base draws.
         init_loc, init_scale : float, array, or dict by latent variable; default 0.0 and 0.1

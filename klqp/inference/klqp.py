@@ -20,14 +20,17 @@ __all__ = [
 
 
 class KLqp(VariationalInference):
-    """Minimises KL(q || p(z | x)) by the gradient estimator that fits the model.
+    """Minimises KL(q || p(z | x)) by the gradient estimator that fits each factor of q.
+
+    Reparameterised gradients where draws have a derivative, exact sums over discrete variables of few states, and
+    Rao-Blackwellised score functions elsewhere; `estimator` says what was chosen and why (docs/gradients.md).
 
     Parameters
     ----------
     latent_vars : list of random variables, or dict
-        ``[w, b]``, with the family in `q`; or q by variable: ``{w: klqp.Normal(loc, scale), (b, c):
-        klqp.FullRankNormal([b, c])}``, where the parameters of a random variable q are `Parameter` objects, or
-        expressions of them, of data, and of other latent variables.
+        ``[w, b]``, with the family in `q`, and Bernoulli and categorical variables with q's of their own; or q by
+        variable: ``{w: klqp.Normal(loc, scale), (b, c): klqp.FullRankNormal([b, c])}``, where the parameters of a
+        random variable q are `Parameter` objects, or expressions of them, of data, and of other latent variables.
     data : dict, optional
         Observed values by random variable: ``{y: y_train}``, or a placeholder for them; ``{beta: qbeta}`` draws beta
         from a q that is not optimised.
@@ -75,8 +78,9 @@ class ScoreEntropyKLqp(KLqp):
 class ScoreRBKLqp(KLqp):
     """Score-function gradients, Rao-Blackwellised over Markov blankets.
 
-    A factor's gradient is weighted with those terms alone that depend on its draws. The blanket of the one variable of
-    a log density is the whole density, so that this is `ScoreKLqp` there.
+    The score of each event of a factor, an element or a vector of its batch, is weighted with those elements of the
+    terms alone that depend on the event's draw. The blanket of the one variable of a log density is the whole density,
+    so that this is `ScoreKLqp` there.
     """
 
     _demand: ClassVar[Demand] = Demand("score", "monte_carlo", markov_blankets=True)
