@@ -1,4 +1,4 @@
-"""Group "draws": draws with pathwise gradients of distributions made from gamma draws, beside JAX."""
+"""Group "draws": draws with pathwise gradients of distributions made from gamma draws, beside JAX and PyTorch."""
 
 import numpy as np
 
@@ -8,10 +8,19 @@ from bench.timing import interleaved, summary
 from klqp import _core
 from klqp.model.emitter import Emitter
 
+PEERS = {}
 try:
     from bench.peers.jax_draws import JaxDraws
+
+    PEERS["JAX"] = JaxDraws
 except ImportError:
-    JaxDraws = None
+    pass
+try:
+    from bench.peers.torch_draws import TorchDraws
+
+    PEERS["PyTorch"] = TorchDraws
+except ImportError:
+    pass
 
 N_DRAWS, SIZE = 10, 1000
 OPTIMISATION_STREAM = 0
@@ -54,7 +63,7 @@ def cases(quick):
 
 
 def agree(contenders):
-    """Whether mean gradients of some calls of klqp and JAX are within 5 standard errors of each other."""
+    """Whether mean gradients of some calls of klqp and a peer are within 5 standard errors of each other."""
     means = []
     for draw in contenders:
         grads = np.array([np.concatenate([np.ravel(g) for g in draw()]).sum() for _ in range(40)])
@@ -68,33 +77,26 @@ def run(settings):
     weights = np.cos(np.arange(N_DRAWS * SIZE)).reshape(N_DRAWS, SIZE) + 1.5
     table = Table(
         f"Nanoseconds a draw with its gradient, S={N_DRAWS} draws of {SIZE} elements, float64",
-        ["distribution", "klqp", "JAX", "JAX / klqp", "JAX compiles (ms)"],
+        ["distribution", "klqp", *(title for name in PEERS for title in (name, f"{name} / klqp"))],
         notes=[
-            "Noise, draws and the gradient of a weighted sum in the parameters, from Python; klqp on one thread.",
+            "Noise, draws and the gradient of a weighted sum in the parameters, from Python; klqp on one thread, peers "
+            "on all they take.",
             "JAX: jax.random and its derivative, compiled, its compilation not included.",
         ],
     )
-    if JaxDraws is None:
-        table.notes.append("JAX is not installed: its columns are left out.")
-    for label, variable, name, parameters in cases(settings.quick):
-        contenders = {"klqp": Draws(variable, len(parameters), weights)}
-        compiled = None
-        if JaxDraws is not None:
-            peer = JaxDraws(name, parameters, N_DRAWS, weights)
-            contenders["JAX"], compiled = peer, peer.compile_seconds * 1e3
-            if not agree((contenders["klqp"], lambda peer=peer: peer()[1])):
-                table.failures.append(f"{label}: gradients of klqp and JAX differ")
-        times = interleaved(contenders, settings, batch=0.005)
-        each = {key: t * 1e9 / weights.size for key, t in times.items()}
-        ratio = float(np.median(times["JAX"] / times["klqp"])) if "JAX" in times else None
-        table.rows.append(
-            [
-                label,
-                float(np.median(each["klqp"])),
-                float(np.median(each["JAX"])) if "JAX" in each else None,
-                ratio,
-                compiled,
-            ]
-        )
-        table.details.append({"distribution": label, **{key: summary(t) for key, t in each.items()}})
+    table.notes += [f"{name} is not installed: left out." for name in ("JAX", "PyTorch") if name not in PEERS]
+    for label, variable, kind, parameters in cases(settings.quick):
+        ours = Draws(variable, len(parameters), weights)
+        peers = {name: peer(kind, parameters, N_DRAWS, weights) for name, peer in PEERS.items()}
+        for name, peer in peers.items():
+            if not agree((ours, lambda peer=peer: peer()[1])):
+                table.failures.append(f"{label}: gradients of klqp and {name} differ")
+        times = interleaved({"klqp": ours, **peers}, settings, batch=0.005)
+        row = [label, float(np.median(times["klqp"])) * 1e9 / weights.size]
+        for name in peers:
+            ratio = float(np.median(times[name] / times["klqp"]))
+            row += [float(np.median(times[name])) * 1e9 / weights.size, ratio]
+        table.rows.append(row)
+        compiling = {f"{name} compiles": peer.compile_seconds for name, peer in peers.items() if peer.compile_seconds}
+        table.details.append({"distribution": label, **{key: summary(t) for key, t in times.items()}, **compiling})
     yield table
