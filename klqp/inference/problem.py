@@ -219,7 +219,10 @@ def shares_space(q: RandomVariable, z: RandomVariable) -> bool:
 
 def _check_q(z: RandomVariable, q: RandomVariable, auto_transform: bool) -> None:
     if not hasattr(q, "emit_draw"):
-        raise TypeError(f"q {q.name!r} of {z.name!r} is a {type(q).__name__}, which has no draws inside a program here")
+        raise TypeError(
+            f"q {q.name!r} of {z.name!r} is a {type(q).__name__}, which has no draws inside a program here: use a "
+            "distribution that has them, or a ready-made family such as klqp.MeanFieldNormal"
+        )
     if q.discrete != z.discrete and not (getattr(q, "any_space", False) and not z.discrete):
         words = ("discrete", "not") if q.discrete else ("not discrete", "is")
         raise TypeError(

@@ -99,6 +99,11 @@ WRONG = {
         *((value, ValueError, ("baseline", "'mean'", "'optimal'", f"not {value!r}")) for value in ("x", None, 3)),
         ("optimal", ValueError, ("baseline", "score-function", "reparameterised")),
     ],
+    "enumerate": [
+        *((value, TypeError, ("enumerate", "True, False, 'auto'", f"not {value!r}")) for value in ("x", None, 3)),
+        (True, ValueError, ("enumerate", "finitely many states")),
+        ([5], ValueError, ("enumerate", "5", "none of ['z']")),
+    ],
     "draws": [
         (value, ValueError, ("draws", "'mc'", "'antithetic'", "'sobol'", f"not {value!r}"))
         for value in ("x", "MC", None, 3)
@@ -209,6 +214,7 @@ RIGHT = {
     "entropy": ["auto", "sticking", "closed_form", "monte_carlo", "adaptive"],
     "gradient": ["auto", "reparameterised", "score"],
     "baseline": ["mean"],
+    "enumerate": ["auto", False, np.False_, [], ()],
     "draws": ["mc", "antithetic"],
     "init_loc": [3, -1.5, [1, 2], np.float32(2), np.array([1.0, 2.0]), [True, False], [7]],
     "init_scale": [2, 0.5, [1, 2], np.array([0.5, 1.0])],

@@ -243,5 +243,5 @@ def test_flat_refuses():
     with pytest.raises(ValueError, match="needs at least 1 axes"):
         klqp.Flat(support="simplex")
     z, q = klqp.Normal(0.0, 1.0), klqp.Flat()
-    with pytest.raises(TypeError, match="no reparameterised draws"):
+    with pytest.raises(TypeError, match="no draws inside a program"):
         klqp.KLqp({z: q})
