@@ -2,12 +2,12 @@
 #include "model/event_scores.hpp"
 
 #include <algorithm>
-#include <utility>
 
 namespace klqp {
 namespace {
 
 constexpr Index kGrain = 4096;  // events of one chunk
+constexpr Index kLong = 16;     // elements that are worth a call of a kernel
 
 }  // namespace
 
@@ -26,11 +26,74 @@ void Blanket::check(Index n_events, Index n) const {
   if (!fits) throw ConfigError("a term's blanket does not fit its elements and the factor's events");
 }
 
+BlanketRuns::BlanketRuns(const Blanket& blanket) : n_blocks_(blanket.n_blocks()), blocks_(blanket.blocks) {
+  const std::vector<Index>&block_of = blanket.block_of, &begin = blanket.begin, &blocks = blanket.blocks;
+  const auto n = static_cast<Index>(block_of.size()), n_events = static_cast<Index>(begin.size()) - 1;
+  for (Index j = 0; j < n; ++j) {
+    if (block_of[j] < 0) continue;
+    const bool goes_on = !elements_.empty() && elements_.back().end == j && elements_.back().block == block_of[j];
+    if (goes_on) {
+      ++elements_.back().end;
+    } else {
+      elements_.push_back({j, j + 1, block_of[j]});
+    }
+  }
+  for (Index i = 0; i < n_events; ++i) {
+    const Index first = begin[i], last = begin[i + 1];
+    if (first == last) continue;
+    const auto same = [&](const Events& run) {
+      return run.end == i && std::equal(blocks.begin() + first, blocks.begin() + last, blocks.begin() + run.first,
+                                        blocks.begin() + run.last);
+    };
+    if (!events_.empty() && same(events_.back())) {
+      ++events_.back().end;
+    } else {
+      events_.push_back({i, i + 1, first, last});
+    }
+  }
+  const auto own = [&](Index i) { return block_of[i] == i && begin[i] == i && blocks[i] == i; };
+  bool all_own = n == n_events && static_cast<Index>(blocks.size()) == n;
+  for (Index i = 0; all_own && i < n; ++i) all_own = own(i);
+  if (!all_own) return;
+  n_own_ = n;
+  n_blocks_ = 1;
+  elements_ = {};
+  events_ = {};
+  blocks_ = {};
+}
+
+void BlanketRuns::sum_blocks(const double* x, double* block_sums) const noexcept {
+  std::fill_n(block_sums, n_blocks_, 0.0);
+  for (const auto& [begin, end, block] : elements_) {
+    if (end - begin >= kLong) {
+      block_sums[block] += kernels().sum(end - begin, x + begin);
+    } else {
+      for (Index j = begin; j < end; ++j) block_sums[block] += x[j];
+    }
+  }
+}
+
+void BlanketRuns::add(double sign, const double* x, double* block_sums, double* f) const noexcept {
+  if (n_own_ > 0) return kernels().axpy(n_own_, sign, x, f);
+  sum_blocks(x, block_sums);
+  for (const Events& run : events_) {
+    double sum = 0.0;
+    for (Index k = run.first; k < run.last; ++k) sum += block_sums[blocks_[k]];
+    sum *= sign;
+    for (Index i = run.begin; i < run.end; ++i) f[i] += sum;
+  }
+}
+
 EventScores::EventScores(Slot* log_q, std::vector<BlanketTerm> terms, Baseline baseline, const Noise& draws)
-    : log_q_(log_q), terms_(std::move(terms)), baseline_(baseline) {
-  for (const BlanketTerm& term : terms_) {
+    : log_q_(log_q), baseline_(baseline) {
+  for (const BlanketTerm& term : terms) {
     term.blanket.check(n(), term.elements->size);
-    most_blocks_ = std::max(most_blocks_, term.blanket.n_blocks());
+    if (term.blanket.everything()) {
+      wholes_.push_back({term.elements, term.sign});
+    } else {
+      parts_.push_back({term.elements, term.sign, BlanketRuns(term.blanket)});
+      most_blocks_ = std::max(most_blocks_, parts_.back().runs.n_blocks());
+    }
   }
   const auto n_draws = static_cast<std::size_t>(draws.n_draws()), events = static_cast<std::size_t>(n());
   f_.assign(n_draws * events, 0.0);
@@ -52,28 +115,12 @@ void EventScores::collect(ConstSpan weights, Team& team) noexcept {
 void EventScores::collect_draw(Index draw) noexcept {
   double* const f = f_.data() + draw * n();
   double common = 0.0;
-  for (const BlanketTerm& term : terms_) {
-    if (term.blanket.everything()) {
-      common += term.sign * kernels().sum(term.elements->size, term.elements->at(draw));
-    }
+  for (const Whole& term : wholes_) {
+    common += term.sign * kernels().sum(term.elements->size, term.elements->at(draw));
   }
   std::fill_n(f, n(), common);
-  for (const BlanketTerm& term : terms_) {
-    if (!term.blanket.everything()) add_term(term, draw, block_sums_.data() + draw * most_blocks_, f);
-  }
-}
-
-void EventScores::add_term(const BlanketTerm& term, Index draw, double* block_sums, double* f) const noexcept {
-  const Blanket& blanket = term.blanket;
-  const double* const x = term.elements->at(draw);
-  std::fill_n(block_sums, most_blocks_, 0.0);
-  for (std::size_t j = 0; j < blanket.block_of.size(); ++j) {
-    if (blanket.block_of[j] >= 0) block_sums[blanket.block_of[j]] += x[j];
-  }
-  for (Index i = 0; i < n(); ++i) {
-    double sum = 0.0;
-    for (Index k = blanket.begin[i]; k < blanket.begin[i + 1]; ++k) sum += block_sums[blanket.blocks[k]];
-    f[i] += term.sign * sum;
+  for (const Part& term : parts_) {
+    term.runs.add(term.sign, term.elements->at(draw), block_sums_.data() + draw * most_blocks_, f);
   }
 }
 

@@ -34,6 +34,34 @@ struct BlanketTerm {
   Blanket blanket;
 };
 
+// A blanket as it is read in every step: neighbours that are treated alike, such as a row of a plate, go together.
+class BlanketRuns {
+ public:
+  explicit BlanketRuns(const Blanket& blanket);
+
+  // f (events) += sign times the sums of the elements x that each event needs; block_sums has room for n_blocks().
+  void add(double sign, const double* x, double* block_sums, double* f) const noexcept;
+  Index n_blocks() const noexcept { return n_blocks_; }
+
+ private:
+  // Neighbouring elements of one block.
+  struct Elements {
+    Index begin, end, block;
+  };
+  // Neighbouring events that need the same blocks, blocks_[first .. last).
+  struct Events {
+    Index begin, end, first, last;
+  };
+
+  void sum_blocks(const double* x, double* block_sums) const noexcept;
+
+  Index n_blocks_ = 1;
+  Index n_own_ = 0;  // event i needs element i and nothing else, for so many; the rest is empty then
+  std::vector<Elements> elements_;
+  std::vector<Events> events_;
+  std::vector<Index> blocks_;
+};
+
 class EventScores {
  public:
   // log_q (n): the log density of each event given its draw, whose gradient is the score.
@@ -57,13 +85,25 @@ class EventScores {
 
   Index n() const noexcept { return log_q_->size; }
   void collect_draw(Index draw) noexcept;
-  void add_term(const BlanketTerm& term, Index draw, double* block_sums, double* f) const noexcept;
   void seed_outside(ConstSpan weights, const Noise& draws, Team& team) noexcept;
   void seed_plain(ConstSpan weights) noexcept;
   void seed_running(ConstSpan weights, Team& team) noexcept;
 
+  // A term that events need parts of.
+  struct Part {
+    const Slot* elements;
+    double sign;
+    BlanketRuns runs;
+  };
+  // A term that all events need all of.
+  struct Whole {
+    const Slot* elements;
+    double sign;
+  };
+
   Slot* log_q_;
-  std::vector<BlanketTerm> terms_;
+  std::vector<Part> parts_;
+  std::vector<Whole> wholes_;
   Baseline baseline_;
   Index most_blocks_ = 1;
   std::vector<double> f_;           // (S, n)

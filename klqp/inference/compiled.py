@@ -298,18 +298,30 @@ class CompiledModel:
         apart = pathwise and plan.entropy == "sticking" and is_structured(factor, self.problem)
         emitter = self._emitter.frozen() if apart else self._emitter
         one_way = not apart and not (pathwise and plan.entropy == "monte_carlo" and not isinstance(q, NormalDraws))
-        log_q, elements = self._emit_density(q, draw, labels, scale, emitter, log_q=one_way)
-        self.log_q.append(log_q)
-        self._scores.record(self.core.term("log_q", factor.name, log_q, index), elements, labels)
         if plan.gradient == "score":
             args = [self._emitter.emit(p) for p in q.inputs]
             self._scored[factor] = q.emit_log_prob(self._emitter, draw, args, summed=False)
-        if hasattr(q, "emit_entropy"):
+        if factor in self._scored and scale is None and self._scores.by_element(labels):
+            elements = self._scored[factor]  # log q itself is never differentiated
+            log_q = self._emitter.total(elements, n_events(q))
+        else:
+            log_q, elements = self._emit_density(q, draw, labels, scale, emitter, log_q=one_way)
+        self.log_q.append(log_q)
+        self._scores.record(self.core.term("log_q", factor.name, log_q, index), elements, labels)
+        if hasattr(q, "emit_entropy") and self._needs_entropy(factor):
             args = [self._emitter.emit(p) for p in q.inputs]
             entropy = q.emit_entropy(self._emitter, args, scale)
             self._scores.record(
                 self.core.term("entropy", factor.name, entropy, index), entropy, self._scores.labels_of(q.inputs)
             )
+
+    def _needs_entropy(self, factor: Factor) -> bool:
+        """Return whether the formula of an entropy has a part in the value or in gradients."""
+        if factor.latents[0] in self.plan.by_formula:
+            return False
+        treatment = self._entropy_of(factor)
+        pathwise = self.plan.factors[factor].gradient == "reparameterised"
+        return treatment in ("closed_form", "adaptive") or (treatment == "monte_carlo" and pathwise)
 
     def _emit_density(
         self,

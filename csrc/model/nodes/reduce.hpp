@@ -34,18 +34,30 @@ class Sum final : public Node {
     });
   }
 
+  // Each element has one sum.
+  unsigned may_set() const override { return 1u; }
+
   void backward(const Sweep& sweep) override {
     if (!in(0).active) return;
+    const bool sets = sweep.sets != 0;
     sweep.for_rows(output_->per_draw, [&](Index first, Index n) {
       sweep.team.for_range(n * axis_.outer, grain(), [&](Index begin, Index end) {
         for (Index o = first * axis_.outer + begin; o < first * axis_.outer + end; ++o) {
           double* const to = in(0).adjoint + o * axis_.n * axis_.inner;
           const double* const from = output_->adjoint + o * axis_.inner;
+          if (axis_.inner == 1 && sets) {
+            std::fill_n(to, axis_.n, *from);
+            continue;
+          }
           if (axis_.inner == 1) {
             for (Index k = 0; k < axis_.n; ++k) to[k] += *from;
             continue;
           }
           for (Index k = 0; k < axis_.n; ++k) {
+            if (sets) {
+              std::copy_n(from, axis_.inner, to + k * axis_.inner);
+              continue;
+            }
             for (Index j = 0; j < axis_.inner; ++j) to[k * axis_.inner + j] += from[j];
           }
         }
