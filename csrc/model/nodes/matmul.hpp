@@ -94,14 +94,18 @@ class MatMul final : public Node {
       });
       return;
     }
+    if (!b.per_draw) {  // all draws of the left matrix are rows of one
+      for_blocks(team, rows * m, n, k, [&](const Block& c) {
+        for (Index i = c.row; i < c.row + c.rows; ++i) std::fill_n(output_->value + i * n + c.col, c.cols, 0.0);
+        kernels().matmul_nn(c.rows, c.cols, k, a.value + c.row * k, k, b.value + c.col, n,
+                            output_->value + c.row * n + c.col, n);
+      });
+      return;
+    }
     std::fill_n(output_->value, rows * output_->size, 0.0);
     if (one_matrix_for_many_vectors()) {  // all draws of the vector at once: (S, k) by (m, k)^T
       team.for_range(m, grain(k * rows), [&](Index begin, Index end) {
         kernels().matmul_nt(rows, end - begin, k, b.value, k, a.value + begin * k, k, output_->value + begin, m);
-      });
-    } else if (!b.per_draw) {  // all draws of the left matrix are rows of one
-      team.for_range(rows * m, grain(k * n), [&](Index begin, Index end) {
-        kernels().matmul_nn(end - begin, n, k, a.value + begin * k, k, b.value, n, output_->value + begin * n, n);
       });
     } else {
       team.for_range(rows, grain(m * k * n), [&](Index begin, Index end) {
@@ -120,6 +124,25 @@ class MatMul final : public Node {
  private:
   static Index grain(Index work) noexcept { return std::max<Index>(1, 16384 / std::max<Index>(1, work)); }
 
+  // Rows [row, row + rows) and columns [col, col + cols) of a product.
+  struct Block {
+    Index row, rows, col, cols;
+  };
+
+  // Calls body(block) on the blocks of a product (m, n) of sums of `depth` terms. The kernels arrange the right matrix
+  // anew in each call, which only pays for many rows: a product of few is cut along its columns.
+  template <class Body>
+  static void for_blocks(Team& team, Index m, Index n, Index depth, const Body& body) {
+    constexpr Index rows = 64, cols = 96;
+    if (m > rows) {
+      team.for_range(m, std::max(rows, grain(n * depth)),
+                     [&](Index begin, Index end) { body(Block{begin, end - begin, 0, n}); });
+    } else {
+      const Index wide = (grain(m * depth) + cols - 1) / cols * cols;
+      team.for_range(n, wide, [&](Index begin, Index end) { body(Block{0, m, begin, end - begin}); });
+    }
+  }
+
   bool one_matrix_for_many_vectors() const noexcept { return shape_.n == 1 && !in(0).per_draw && in(1).per_draw; }
 
   // A-bar (m, k) += C-bar (m, n) B (k, n)^T
@@ -131,11 +154,16 @@ class MatMul final : public Node {
         for_pieces(sweep.team, first, rows, m, grain(k * n), [&](Index s, Index begin, Index end) {
           narrow_.pull_left(end - begin, output_->adjoint_at(s) + begin * n, b.at(s), a.adjoint_at(s) + begin * k);
         });
-      } else if (a.per_draw || !output_->per_draw) {
-        sweep.team.for_range(rows * m, b.per_draw ? m : grain(k * n), [&](Index begin, Index end) {
-          const Index from = first * m + begin;
-          kernels().matmul_nt(end - begin, k, n, output_->adjoint + from * n, n, b.at(from / m), n,
-                              a.adjoint + from * k, k);
+      } else if (!b.per_draw) {
+        for_blocks(sweep.team, rows * m, k, n, [&](const Block& c) {
+          const Index from = first * m + c.row;
+          kernels().matmul_nt(c.rows, c.cols, n, output_->adjoint + from * n, n, b.value + c.col * n, n,
+                              a.adjoint + from * k + c.col, k);
+        });
+      } else if (a.per_draw) {
+        sweep.team.for_range(rows, 1, [&](Index s, Index) {
+          kernels().matmul_nt(m, k, n, output_->adjoint_at(first + s), n, b.at(first + s), n, a.adjoint_at(first + s),
+                              k);
         });
       } else if (one_matrix_for_many_vectors()) {  // (S, m)^T by (S, k)
         sweep.team.for_range(m, grain(k * rows), [&](Index begin, Index end) {
@@ -174,9 +202,9 @@ class MatMul final : public Node {
           }
         });
       } else {  // all draws of the left matrix are rows of one
-        sweep.team.for_range(k, std::max<Index>(8, grain(m * n * rows)), [&](Index begin, Index end) {
-          kernels().matmul_tn(end - begin, n, m * rows, a.at(first) + begin, k, output_->adjoint_at(first), n,
-                              b.adjoint + begin * n, n);
+        for_blocks(sweep.team, k, n, m * rows, [&](const Block& c) {
+          kernels().matmul_tn(c.rows, c.cols, m * rows, a.at(first) + c.row, k, output_->adjoint_at(first) + c.col, n,
+                              b.adjoint + c.row * n + c.col, n);
         });
       }
     });
