@@ -1,5 +1,6 @@
 // Polynomials in two variables for gamma_gradient.inl. Printed by gamma_patches.py, which states the fitted functions;
 // change them there.
+// clang-format off
 #pragma once
 
 namespace klqp {

@@ -21,6 +21,7 @@ TOLERANCE = mpf(10) ** -12
 HEADER = """\
 // Polynomials in two variables for gamma_gradient.inl. Printed by gamma_patches.py, which states the fitted functions;
 // change them there.
+// clang-format off
 #pragma once
 
 namespace klqp {
