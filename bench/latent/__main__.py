@@ -11,6 +11,8 @@ def make(library, *args, **options):
     """Return a fit; its library is imported here."""
     if library == "pyro":
         from bench.latent.pyro_fit import PyroFit as Fit
+    elif library == "klqp":
+        from bench.latent.klqp_fit import KlqpFit as Fit
     else:
         from bench.latent.numpyro_fit import NumPyroFit as Fit
     return Fit(*args, **options)
@@ -26,8 +28,9 @@ def set_threads(n):
 def main():
     parser = argparse.ArgumentParser(prog="bench.latent", description=__doc__)
     parser.add_argument("case", choices=sorted(CASES))
-    parser.add_argument("library", choices=["numpyro", "pyro"])
-    parser.add_argument("--baseline", choices=["average", "network"])
+    parser.add_argument("library", choices=["klqp", "numpyro", "pyro"])
+    baselines = ["average", "network", "mean", "optimal", "running", "none"]  # Pyro's two, and klqp's
+    parser.add_argument("--baseline", choices=baselines)
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--every", type=int, default=500, help="steps between estimates of the ELBO")
     parser.add_argument("--rounds", type=int, default=20, help="of S draws each, for an estimate")

@@ -30,7 +30,7 @@ class KlqpFit:
         self._inference = klqp.KLqp(latents, data=observed)
         self._inference.initialize(
             n_samples=case.n_samples,
-            optimizer=klqp.optimizers.Adam(learning_rate=case.learning_rate),
+            optimizer=klqp.optimizers.Adam(learning_rate=case.learning_rate, beta2=0.999),  # as the others'
             baseline=baseline or "mean",
             seed=seed,
             progress=False,
