@@ -76,7 +76,7 @@ def check_values_only(output: str) -> None:
 
 def check_native_c(output: str) -> None:
     least, greatest = numbers(*lines_with(output, "standard deviations"))
-    assert 0.9 < least < greatest < 1.1
+    assert 0.99 < least <= greatest < 1.01
     fitted, exact = numbers(*lines_with(output, "correlation"))
     assert fitted == pytest.approx(exact, abs=0.02)
 

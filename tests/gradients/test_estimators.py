@@ -473,8 +473,8 @@ def test_a_proximal_step_is_a_gradient_step_and_then_the_entropys(family, optimi
 def test_unknown_names_are_refused():
     with pytest.raises(ValueError, match=r"entropy must be 'monte_carlo', .* not 'exact'"):
         _core.EstimatorSpec("reparameterised", "exact")
-    with pytest.raises(ValueError, match="baseline must be 'mean' or 'optimal', not 'none'"):
-        _core.EstimatorSpec("score", "monte_carlo", "none")
+    with pytest.raises(ValueError, match="baseline must be 'mean', 'optimal', 'running' or 'none', not 'median'"):
+        _core.EstimatorSpec("score", "monte_carlo", "median")
     assert {e[0] for e in ESTIMATORS} == set(_core.ESTIMATORS)
     spec = spec_of("mean_field", 1)
     with pytest.raises(ValueError, match="unknown estimator 'measure'; there are 'reparameterised'"):
