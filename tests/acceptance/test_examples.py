@@ -103,7 +103,7 @@ def check_mixture_assignments(output: str) -> None:
     assert output.count("reparameterisation gradients") == 3
     assert output.count("exact sums") == 1
     assigned, error, best = numbers(*lines_with(output, "coordinate ascent -"))
-    assert assigned == pytest.approx(best, abs=0.05 + 4 * error)
+    assert assigned == pytest.approx(best, abs=0.01 + 4 * error)
     summed_out, error = numbers(*lines_with(output, "summed out:"))
     assert best - 4 * error < summed_out < best + 0.2
     assert numbers(*lines_with(output, "at most")) < [0.002]

@@ -29,6 +29,15 @@ def two_modes_log_p(z):
     return stats.norm(0, 3).logpdf(z) + stats.norm(z**2, 2).logpdf(2.0) + stats.norm(z, 6).logpdf(1.5)
 
 
+def far_modes():
+    z = klqp.Normal(0.0, 3.0, name="z")
+    return z, {klqp.Normal(klqp.square(z), 2.0): 5.0, klqp.Normal(z, 6.0): 1.5}
+
+
+def far_modes_log_p(z):
+    return stats.norm(0, 3).logpdf(z) + stats.norm(z**2, 2).logpdf(5.0) + stats.norm(z, 6).logpdf(1.5)
+
+
 def positive():
     z = klqp.Gamma(2.0, 1.5, name="z")
     return z, {klqp.Poisson(z, shape=4): COUNTS}
@@ -152,6 +161,7 @@ def log_beta(a):
 LOG_P = {
     line: line_log_p,
     two_modes: two_modes_log_p,
+    far_modes: far_modes_log_p,
     positive: positive_log_p,
     scale: scale_log_p,
     share: share_log_p,
