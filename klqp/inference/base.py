@@ -335,10 +335,10 @@ class VariationalInference(Inference):
     # --- results ---------------------------------------------------------------------------------------------
     @property
     def posterior(self) -> Posterior:
-        """The posterior approximation after the steps so far."""
+        """The posterior approximation after the steps so far, with what others did to shared parameters."""
         engine = self._require_engine()
-        step = engine.run.step_count
-        if self._posterior is None or self._posterior[0] != step:
+        step, moved = engine.run.step_count, engine.pull()
+        if self._posterior is None or self._posterior[0] != step or moved:
             posterior = Posterior(self._approximation(engine))
             self._posterior = (step, posterior)
         return self._posterior[1]

@@ -81,8 +81,9 @@ class Engine:
     def require_feeds(self) -> None:
         """Do nothing: there are no placeholders."""
 
-    def pull(self) -> None:
-        """Do nothing: there are no shared parameters."""
+    def pull(self) -> bool:
+        """Return False: there are no shared parameters."""
+        return False
 
     def push(self) -> None:
         """Do nothing: there are no shared parameters."""

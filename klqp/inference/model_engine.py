@@ -104,17 +104,18 @@ class ModelEngine:
                 f"the placeholders {names} have no data: pass feed_dict={{placeholder: array}} to update()"
             )
 
-    def pull(self) -> None:
-        """Take over parameters that another inference, or the user, has changed."""
+    def pull(self) -> bool:
+        """Take over parameters that another inference, or the user, has changed; return whether there are any."""
         changed = [p for p in self._seen if p._version != self._seen[p]]
         if not changed:
-            return
+            return False
         params = self.run.params
         for p in changed:
             offset = self.compiled.layout.offsets[p]
             params[offset : offset + p.n_unconstrained] = p.unconstrained
             self._seen[p] = p._version
         self.run.set_params(params)
+        return True
 
     def push(self) -> None:
         """Give the parameters the values that the run has reached."""

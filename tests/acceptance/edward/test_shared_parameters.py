@@ -56,3 +56,15 @@ def test_message_passing():
     (mean_u, sd_u), (mean_v, sd_v) = q_of(first, u), q_of(second, v)
     q = np.concatenate([mean_u, mean_v]), np.concatenate([sd_u, sd_v])
     assert_close(q, exact.mean_field, tolerance=0.1, sd_tolerance=0.05)
+
+
+def test_posteriors_see_what_others_did_to_shared_parameters():
+    loc = klqp.Parameter(0.0)
+    latents, inferences = [klqp.Normal(0.0, 1.0, name=name) for name in "ab"], []
+    for z in latents:
+        x = klqp.Normal(z, 1.0)
+        inferences.append(klqp.KLqp({z: klqp.Normal(loc, 1.0)}, data={x: np.array(3.0)}))
+        inferences[-1].initialize(**QUIET)
+    assert inferences[0].posterior["a"].mean() == 0.0
+    inferences[1].run(n_iter=1000, **QUIET)
+    assert inferences[0].posterior["a"].mean() == inferences[1].posterior["b"].mean() == value_of(loc) != 0.0
