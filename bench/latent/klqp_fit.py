@@ -1,4 +1,4 @@
-"""klqp: steps by update() with the rows of each in a placeholder."""
+"""klqp: steps by run(), or by update() with the rows of each in a placeholder."""
 
 import time
 
@@ -28,13 +28,11 @@ class KlqpFit:
         make = MODELS[name]()
         latents, observed, self._batch = make(case.batch)
         self._inference = klqp.KLqp(latents, data=observed)
-        self._inference.initialize(
-            n_samples=case.n_samples,
-            optimizer=klqp.optimizers.Adam(learning_rate=case.learning_rate, beta2=0.999),  # as the others'
-            baseline=baseline or "mean",
-            seed=seed,
-            progress=False,
-        )
+        adam = klqp.optimizers.Adam(learning_rate=case.learning_rate, beta2=0.999, schedule="constant")  # the others'
+        self._options = {"n_samples": case.n_samples, "optimizer": adam, "seed": seed, "progress": False}
+        if baseline is not None:
+            self._options |= {"baseline": baseline, "enumerate": False}
+        self._inference.initialize(**self._options)
         self._whole = make(len(self._rows))
         self.compile_seconds = time.perf_counter() - began
 
@@ -42,7 +40,9 @@ class KlqpFit:
         """Take steps; return the seconds they took, on the clock and of processors."""
         case, n = self._case, len(self._rows)
         began, cpu_began = time.perf_counter(), time.process_time()
-        for _ in range(n_steps):
+        if self._batch is None:
+            self._inference.run(n_iter=n_steps, **self._options)
+        for _ in range(n_steps if self._batch is not None else 0):
             rows = self._rows[self._rng.choice(n, case.batch, replace=False)]
             self._inference.update({self._batch: rows})
         return time.perf_counter() - began, time.process_time() - cpu_began
@@ -50,7 +50,9 @@ class KlqpFit:
     def elbo(self, n_rounds=20):
         """Return the ELBO of all rows and its standard error, over rounds of S draws."""
         latents, observed, everything = self._whole
-        bound = klqp.ScoreKLqp(latents, data={**observed, everything: self._rows})
-        bound.initialize(n_samples=self._case.n_samples, progress=False)
+        bound = self._inference
+        if everything is not None:
+            bound = klqp.ScoreKLqp(latents, data={**observed, everything: self._rows})
+            bound.initialize(n_samples=self._case.n_samples, progress=False)
         estimate = bound.posterior.elbo(n_rounds * self._case.n_samples, seed=5)
         return estimate.value / self._case.per, estimate.std_error / self._case.per

@@ -1,7 +1,18 @@
 """The cases in klqp: for a number of rows, the latent variables with their q's, the data, and the rows' placeholder."""
 
+import numpy as np
+
 import klqp
-from bench.latent.cases import LAYERS, start
+from bench.latent.cases import (
+    CLUSTER_SD,
+    FACTOR_RATE,
+    FACTOR_SHAPE,
+    LAYERS,
+    N_CLUSTERS,
+    data,
+    factor_shapes,
+    start,
+)
 
 TOP = len(LAYERS) - 1
 
@@ -25,4 +36,26 @@ def sbn():
     return make
 
 
-MODELS = {"sbn": sbn}
+def mixture():
+    """Return what makes the mixture with a variable for the cluster of each row."""
+    rows, values = data("mixture"), start("mixture")
+    centres = klqp.Normal(0.0, 1.0, shape=(N_CLUSTERS, rows.shape[1]), name="centres")
+    z = klqp.Categorical(probs=np.full(N_CLUSTERS, 1 / N_CLUSTERS), shape=len(rows), name="z")
+    x = klqp.Normal(centres[z], CLUSTER_SD, name="x")
+    q_centres = klqp.Normal(klqp.Parameter(values["loc"]), klqp.Parameter(values["scale"], support="positive"))
+    latents = {centres: q_centres, z: klqp.Categorical(logits=klqp.Parameter(values["logits"]))}
+    return lambda _: (latents, {x: rows}, None)
+
+
+def factors():
+    """Return what makes the Poisson factorisation."""
+    latents = {}
+    for site, shape in factor_shapes().items():
+        free = [klqp.Parameter(start("factors")[f"{site}_{key}"], support="positive") for key in ("shape", "rate")]
+        latents[klqp.Gamma(FACTOR_SHAPE, FACTOR_RATE, shape=shape, name=site)] = klqp.Gamma(*free)
+    rows, columns = latents
+    y = klqp.Poisson(rows @ columns, name="y")
+    return lambda _: (latents, {y: data("factors")}, None)
+
+
+MODELS = {"sbn": sbn, "mixture": mixture, "factors": factors}
