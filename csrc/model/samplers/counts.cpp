@@ -76,32 +76,12 @@ double reject_binomial(double u, double n, double p, double q) noexcept {
   return hat.draw(u, n, [&](double k) { return log_binomial(k, n, p, q) - at_mode; });
 }
 
-// log of the density of a normal x over that of the variable d (1 + t)^3 transformed to it, with t = x / sqrt(9 d):
-// x^2 / 2 + d (1 - (1 + t)^3 + 3 log(1 + t)) = 3 d (log(1 + t) - t + t^2 / 2 - t^3 / 3), by its series for small t.
-double log_gamma_acceptance(double d, double t) noexcept {
-  if (std::fabs(t) > 0.03) return 3.0 * d * (std::log1p(t) - t * (1.0 - t * (0.5 - t / 3.0)));
-  return -3.0 * d * (t * t) * (t * t) * (1.0 / 4 - t * (1.0 / 5 - t * (1.0 / 6 - t * (1.0 / 7 - t / 8))));
-}
-
-// log of a Gamma(a) variable, for a > 0 and finite (Marsaglia and Tsang 2000, "A simple method for generating gamma
-// variables"); for a < 1 one of a + 1 times the power 1 / a of a uniform.
-double draw_log_gamma(double noise, double a) noexcept {
-  Substream substream(noise);
-  double log_boost = 0.0;
-  if (a < 1.0) {
-    log_boost = std::log(substream.next().first) / a;
-    a += 1.0;
-  }
-  const double d = a - 1.0 / 3.0, c = 1.0 / std::sqrt(9.0 * d);
-  for (int attempt = 0; attempt < kMostAttempts; ++attempt) {
-    const Substream::Pair pair = substream.next();
-    double x;
-    kernels().norm_ppf(1, &pair.first, &x);
-    const double t = c * x;
-    if (!(t > -1.0) || std::log(pair.second) >= log_gamma_acceptance(d, t)) continue;
-    return std::log(d) + 3.0 * std::log1p(t) + log_boost;
-  }
-  return kNaN;
+// log of a Gamma(a) variable, from a uniform.
+double draw_log_gamma(double u, double a) noexcept {
+  double normal, out;
+  kernels().norm_ppf(1, &u, &normal);
+  kernels().gamma_log_draws(1, &a, true, &normal, &out);
+  return out;
 }
 
 bool is_positive(double x) noexcept { return x > 0.0 && std::isfinite(x); }
