@@ -34,6 +34,7 @@ EVENTS = {
         {"temperature": 0.7, "logits": LOGITS},
         {"temperature": 1.2, "probs": np.array([0.2, 0.5, 0.3])},
     ],
+    klqp.Dirichlet: [{"concentration": np.array([0.4, 1.7, 2.2])}],
     # with tests of their own
     klqp.Mixture: [],
     klqp.MixtureSameFamily: [],
