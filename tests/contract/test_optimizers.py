@@ -202,7 +202,7 @@ CLASSES = {cls.core_name: cls for cls in optimizers.Optimizer.__subclasses__()}
 
 # What the papers say; learning rates and schedules are klqp's own.
 DEFAULTS = {
-    "adam": {"beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8},
+    "adam": {"beta1": 0.9, "beta2": 0.99, "epsilon": 1e-8},
     "sgd": {},
     "momentum": {"momentum": 0.9, "nesterov": False},
     "adagrad": {"initial_accumulator": 0.0, "epsilon": 1e-10},
