@@ -178,7 +178,7 @@ KLQP_INLINE RegionPoint locate(double a, double inverse, double log_a, double lo
   const double x = log_z - log_a;
   const bool inside = (x >= kBandLow[band]) & (x <= kBandHigh[band]);
   const bool legal = (a > 0.0) & (a < kInfinity) & (log_z == log_z);
-  const std::int64_t patch = (a < 2.0) & (x > kSplit) ? band + kUpperRegion : band;
+  const std::int64_t patch = ((a < 2.0) & (x > kSplit)) ? band + kUpperRegion : band;
   const std::int64_t region = inside ? patch : kTailRegion;
   return {x, inverse, legal ? region : kIllegalRegion};
 }

@@ -48,7 +48,7 @@ void bernoulli_probs(Index n, const double* u, const Column* params, double* out
   for_tiles(n, params[0], [&](Index begin, Index m, const double* probs) {
     for (Index i = 0; i < m; ++i) {
       const double draw = 1.0 - u[begin + i] < probs[i] ? 1.0 : 0.0;
-      out[begin + i] = (probs[i] >= 0.0) & (probs[i] <= 1.0) ? draw : kNaN;
+      out[begin + i] = ((probs[i] >= 0.0) & (probs[i] <= 1.0)) ? draw : kNaN;
     }
   });
 }
