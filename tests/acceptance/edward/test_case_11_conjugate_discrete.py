@@ -19,8 +19,7 @@ NOISY = [
     klqp.ScoreEntropyKLqp,
     klqp.ScoreKLKLqp,
 ]
-# The first gradients are a thousand times the last ones: the optimizer has to forget them.
-OPTIONS = {"n_iter": 3000, "n_samples": 30, "optimizer": klqp.optimizers.Adam(beta2=0.99), "progress": False}
+OPTIONS = {"n_iter": 3000, "n_samples": 30, "progress": False}
 
 
 def dirichlet(cls, seed):
