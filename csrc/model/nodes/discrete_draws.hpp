@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 
+#include "core/limits.hpp"
 #include "model/config.hpp"
 #include "model/node.hpp"
 #include "model/samplers/registry.hpp"
@@ -114,8 +115,6 @@ class CategoryDraw final : public Node {
   Index work(Index n_draws) const override { return n_draws * n_ * (16 + 16 * options_.size); }
 
  private:
-  static constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
-
   Index n_rows() const noexcept { return in(0).size / options_.size; }
 
   // Sums of the first weights and of all, for rows [begin, end) of all draws; from the last category that has a

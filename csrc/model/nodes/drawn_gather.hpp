@@ -2,8 +2,8 @@
 #pragma once
 
 #include <cmath>
-#include <limits>
 
+#include "core/limits.hpp"
 #include "model/node.hpp"
 
 namespace klqp {
@@ -24,7 +24,7 @@ class DrawnGather final : public Node {
       double* const out = output_->at(s);
       for (Index i = begin; i < end; ++i) {
         const Index at = offset(index[i]);
-        for (Index j = 0; j < width_; ++j) out[i * width_ + j] = at < 0 ? kNowhere : x[at + j];
+        for (Index j = 0; j < width_; ++j) out[i * width_ + j] = at < 0 ? kNaN : x[at + j];
       }
     });
   }
@@ -41,8 +41,6 @@ class DrawnGather final : public Node {
   }
 
  private:
-  static constexpr double kNowhere = std::numeric_limits<double>::quiet_NaN();
-
   // Of the first element of a block; -1 where there is none.
   Index offset(double index) const noexcept {
     const bool inside = index >= 0.0 && index * static_cast<double>(width_) < static_cast<double>(in(0).size);

@@ -3,6 +3,7 @@
 
 #include "model/config.hpp"
 #include "model/node.hpp"
+#include "model/nodes/shares.hpp"
 
 namespace klqp {
 
@@ -43,7 +44,7 @@ class LogGammaDraw final : public Node {
       }
       for_shares(first, rows, sweep.team,
                  [&](Index at, Index m, const double* shares) { std::copy_n(shares, m, shares_.data() + at); });
-      add_shares(first, rows, sweep.team);
+      add_shares(to, n_, first, rows, shares_.data() + first * n_, sweep.team);
     });
   }
 
@@ -91,21 +92,6 @@ class LogGammaDraw final : public Node {
       for (Index i = 0; i < m; ++i) shares[i] *= output_->adjoint[at + i];
       body(at, m, shares);
     });
-  }
-
-  // Adds the shares of the elements to the concentrations that several of them have in common.
-  void add_shares(Index first, Index rows, Team& team) const {
-    const Slot& to = in(0);
-    const double* const shares = shares_.data() + first * n_;
-    if (is_shared()) {
-      *to.adjoint += kernels().sum(rows * n_, shares);
-    } else if (to.size == 1) {
-      for (Index s = 0; s < rows; ++s) *to.adjoint_at(first + s) += kernels().sum(n_, shares + s * n_);
-    } else {
-      team.for_range(n_, kGrain, [&](Index begin, Index end) {
-        for (Index s = 0; s < rows; ++s) kernels().axpy(end - begin, 1.0, shares + s * n_ + begin, to.adjoint + begin);
-      });
-    }
   }
 
   Index begin_, n_;

@@ -3,6 +3,7 @@
 
 #include "core/errors.hpp"
 #include "model/node.hpp"
+#include "model/nodes/shares.hpp"
 #include "model/samplers/von_mises.hpp"
 
 namespace klqp {
@@ -18,7 +19,7 @@ class VonMisesDraw final : public Node {
   }
 
   void reserve(Index n_draws) override {
-    if (in(0).active) slopes_.assign(static_cast<std::size_t>(n_draws * output_->size), 0.0);
+    if (in(0).active) shares_.assign(static_cast<std::size_t>(n_draws * output_->size), 0.0);
   }
 
   void forward(Index n_draws, Team& team) override {
@@ -32,18 +33,7 @@ class VonMisesDraw final : public Node {
     const Index n = output_->size;
     sweep.for_rows(true, [&](Index first, Index rows) {
       sweep.team.for_range(rows * n, kGrain, [&](Index begin, Index end) { fill(first * n + begin, first * n + end); });
-      if (in(0).per_draw && in(0).size == n) return multiply(first * n, rows * n, in(0).adjoint + first * n);
-      if (n == 1) {  // the draws take the place of the elements
-        *in(0).adjoint += kernels().dot(rows, output_->adjoint + first, &slopes_[first]);
-        return;
-      }
-      for (Index s = first; s < first + rows; ++s) {
-        if (in(0).size == n) {
-          multiply(s * n, n, in(0).adjoint_at(s));
-        } else {
-          *in(0).adjoint_at(s) += kernels().dot(n, output_->adjoint_at(s), &slopes_[s * n]);
-        }
-      }
+      add_shares(in(0), n, first, rows, &shares_[first * n], sweep.team);
     });
   }
 
@@ -57,7 +47,7 @@ class VonMisesDraw final : public Node {
     return in(0).at(i / n)[in(0).size == 1 ? 0 : i % n];
   }
 
-  // The derivatives of elements [begin, end) of all draws, at most kGrain.
+  // The cotangents of elements [begin, end) of all draws times their derivatives, at most kGrain.
   void fill(Index begin, Index end) noexcept {
     double k[kGrain], gaps[kGrain], unused[2][kGrain];
     for (Index i = begin; i < end; ++i) k[i - begin] = concentration(i);
@@ -66,17 +56,12 @@ class VonMisesDraw final : public Node {
     double* const grads[] = {unused[0], unused[1], gaps};
     density_->gradient(end - begin, args, 3u, grads);
     for (Index i = begin; i < end; ++i) {
-      slopes_[i] = von_mises_slope(output_->value[i], k[i - begin], gaps[i - begin]);
+      shares_[i] = output_->adjoint[i] * von_mises_slope(output_->value[i], k[i - begin], gaps[i - begin]);
     }
   }
 
-  // to (n) += the cotangents of elements from `begin` on times their derivatives.
-  void multiply(Index begin, Index n, double* to) const noexcept {
-    kernels().multiply_add(n, 1.0, output_->adjoint + begin, &slopes_[begin], to);
-  }
-
   const DensityKernel* density_;
-  std::vector<double> slopes_;  // (S, n)
+  std::vector<double> shares_;  // (S, n)
 };
 
 }  // namespace klqp

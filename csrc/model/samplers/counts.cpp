@@ -5,13 +5,13 @@
 #include <cmath>
 #include <limits>
 
+#include "core/limits.hpp"
 #include "model/samplers/saddle_point.hpp"
 #include "model/samplers/substream.hpp"
 
 namespace klqp {
 namespace {
 
-constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 constexpr double kMost = std::numeric_limits<double>::max();
 constexpr double kSearchedMean = 30.0;
 constexpr double kSearchedOdds = 16.0;

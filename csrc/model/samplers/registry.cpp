@@ -3,15 +3,14 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
+#include "core/limits.hpp"
 #include "kernels/kernels.hpp"
 #include "model/samplers/counts.hpp"
 
 namespace klqp {
 namespace {
 
-constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 constexpr Index kTile = 256;
 
 // Calls body(begin, m, x) for tiles of an argument, x (m) its values.

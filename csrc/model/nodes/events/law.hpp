@@ -6,12 +6,10 @@
 #include <vector>
 
 #include "core/errors.hpp"
+#include "core/limits.hpp"
 #include "core/view.hpp"
 
 namespace klqp {
-
-inline constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
-inline constexpr double kMinusInfinity = -std::numeric_limits<double>::infinity();
 
 // Arguments are the value and then the parameters, args[k] of widths[k] numbers. Outside the support the log density is
 // -infinity; parameters that are not legal give NaN. What depends on parameters alone goes into `prepared`, once for

@@ -9,7 +9,7 @@ namespace klqp {
 
 class RelaxedOneHotLaw final : public Law {
  public:
-  RelaxedOneHotLaw(Index size, bool probs) : size_(size), probs_(probs), categories_(size, probs) {
+  RelaxedOneHotLaw(Index size, bool probs) : size_(size), categories_(size, probs) {
     check_at_least("the number of categories", size, 1);
     widths = {size, 1, size};
     n_prepared = categories_.n_prepared() + 1;
@@ -69,7 +69,6 @@ class RelaxedOneHotLaw final : public Law {
   // Of the sum of a point of the simplex.
   static constexpr double kTolerance = 1e-6;
   Index size_;
-  bool probs_;
   Categories categories_;
   double log_factorial_;
 };
