@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from klqp.model.distributions.alternatives import exactly_one
+from klqp.model.distributions.change_of_variables import as_log_q, change_variables
 from klqp.model.distributions.draws import UniformDraws
-from klqp.model.distributions.event import EventDistribution, event_total, last_size
+from klqp.model.distributions.event import EventDistribution, last_size
 from klqp.model.fitting import fit_events
 from klqp.model.random_variable import Shape
 from klqp.model.supports import POSITIVE, REAL, REAL_VECTOR, SIMPLEX, UNIT_INTERVAL, Support
@@ -79,22 +80,17 @@ class RelaxedBernoulli(UniformDraws):
         log_q: bool = False,
     ) -> int:
         """Add the log density to a program: that of the logit, which is logistic, and of the change of variables."""
-        core, n = emitter.core, self.size
-        if log_q:  # the density is composed: cotangents are sorted on the way in
-            value = core.node("log_q_gate", [value], n, {"value": [1]})
-            args = [
-                core.node("log_q_gate", [slot], e.size, {"value": [0]})
-                for slot, e in zip(args, self.inputs, strict=True)
-            ]
-        temperature, logits = self._fitted(emitter, args)
+        if log_q:
+            value, args = as_log_q(emitter, self, value, args)
+        temperature, weights = (self._fit(emitter, p, slot) for p, slot in zip(self.inputs, args, strict=True))
         spread = emitter.node("reciprocal", [temperature], self._n_of(0))
-        loc = emitter.node("divide", [logits, temperature], max(self._n_of(0), self._n_of(1)))
-        both = core.node("inverse_sigmoid", [value], 2 * n)
-        y = core.node("slice", [both], n, {"begin": [0]})
-        slopes = core.node("slice", [both], n, {"begin": [n]})
+        loc = emitter.node("divide", [self._logits(emitter, weights), temperature], max(self._n_of(0), self._n_of(1)))
         factors = [] if scale is None else [scale]
-        base = core.density("logistic", [y, loc, spread, *factors], n, summed, scale is not None, False)
-        return emitter.node("add", [base, event_total(emitter, slopes, n, 1, scale, summed)], 1 if summed else n)
+
+        def logistic(x: int) -> int:
+            return emitter.core.density("logistic", [x, loc, spread, *factors], self.size, summed, bool(factors), False)
+
+        return change_variables(emitter, self, [value], logistic, scale=scale, summed=summed, bijector="sigmoid")
 
     def _emit_draw(self, emitter: Emitter, noise: int, fitted: list[int]) -> int:
         temperature, weights = fitted
@@ -102,11 +98,6 @@ class RelaxedBernoulli(UniformDraws):
         logits = self._logits(emitter, weights)
         shifted = emitter.node("add", [logits, emitter.node("logit", [noise], n)], n)
         return emitter.node("sigmoid_inside", [emitter.node("divide", [shifted, temperature], n)], n)
-
-    def _fitted(self, emitter: Emitter, args: Sequence[int]) -> tuple[int, int]:
-        """Return the arrays of the temperature and the logits, of one number or the variable's size."""
-        temperature, weights = (self._fit(emitter, p, slot) for p, slot in zip(self.inputs, args, strict=True))
-        return temperature, self._logits(emitter, weights)
 
     def _logits(self, emitter: Emitter, weights: int) -> int:
         return weights if "logits" in self.parameters else emitter.node("logit", [weights], self._n_of(1))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from klqp.model.distributions.event import event_total
+from klqp.model.distributions.change_of_variables import as_log_q, change_variables
 from klqp.model.expression import Constant, Expression, as_data
 from klqp.model.random_variable import Distribution, RandomVariable, Shape
 from klqp.model.supports import POSITIVE, REAL, UNIT_INTERVAL, Support, interval, lower_bounded, upper_bounded
@@ -73,21 +72,16 @@ class TransformedDistribution(Distribution):
         log_q: bool = False,
     ) -> int:
         """Add the log density to a program."""
-        core, n = emitter.core, self.size
-        args = list(args)
-        if log_q:  # the density is composed: cotangents are sorted on the way in
-            value = core.node("log_q_gate", [value], n, {"value": [1]})
-            args = [
-                core.node("log_q_gate", [slot], e.size, {"value": [0]})
-                for slot, e in zip(args, self.inputs, strict=True)
-            ]
-        constants = args[self._n_base :]
-        both = core.node(f"inverse_{self.bijector}", [value, *constants], 2 * n)
-        x = core.node("slice", [both], n, {"begin": [0]})
-        slopes = core.node("slice", [both], n, {"begin": [n]})
-        base = self.distribution.emit_log_prob(emitter, x, args[: self._n_base], scale=scale, summed=summed)
-        log_jacobian = event_total(emitter, slopes, self.n_events, math.prod(self.event_shape), scale, summed)
-        return emitter.node("add", [base, log_jacobian], 1 if summed else self.n_events)
+        if log_q:
+            value, args = as_log_q(emitter, self, value, args)
+        of_base, constants = args[: self._n_base], args[self._n_base :]
+
+        def base(x: int) -> int:
+            return self.distribution.emit_log_prob(emitter, x, of_base, scale=scale, summed=summed)
+
+        return change_variables(
+            emitter, self, [value, *constants], base, scale=scale, summed=summed, bijector=self.bijector
+        )
 
     def _sample(self, rng: np.random.Generator, shape: Shape, **parameters: Float64) -> Float64:
         base = {key: parameters[key] for key in list(self.parameters)[: self._n_base]}
