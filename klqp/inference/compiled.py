@@ -13,7 +13,7 @@ from klqp.inference.dependence import Labels
 from klqp.inference.enumeration import Expectations
 from klqp.inference.latents import Factor
 from klqp.inference.plan import Plan
-from klqp.inference.problem import Problem, shares_space
+from klqp.inference.problem import Problem, n_events, shares_space
 from klqp.inference.scores import Scores
 from klqp.inference.settings import Settings
 from klqp.model.distributions.normal import NormalDraws
@@ -60,11 +60,6 @@ class Layout:
 def n_unconstrained(z: RandomVariable) -> int:
     """Return the number of unconstrained coordinates of a variable; its size where it is discrete."""
     return z.size if z.space.bijector in ("identity", None) else z.space.transform(z.shape).n_unconstrained
-
-
-def n_events(z: RandomVariable) -> int:
-    """Return the number of events of a variable: what a scale applies to."""
-    return int(getattr(z, "n_events", 1))
 
 
 def is_structured(factor: Factor, problem: Problem) -> bool:
@@ -282,11 +277,16 @@ class CompiledModel:
 
     def _entropy_of(self, factor: Factor) -> str:
         """Return the treatment of the entropy for the core."""
+        return "sticking" if self._goes_both_ways(factor) else self.plan.factors[factor].entropy
+
+    def _goes_both_ways(self, factor: Factor) -> bool:
+        """Return whether cotangents of -log q go to its value and to its parameters: Monte Carlo in full.
+
+        What is made of normals needs it not: there the gradient is that of the entropy's formula.
+        """
         plan = self.plan.factors[factor]
-        # Only what is made of normals has a Monte Carlo entropy with the formula's gradient; elsewhere cotangents of
-        # -log q go to its value and to its parameters.
-        through_both = plan.gradient == "reparameterised" and not isinstance(factor.q, NormalDraws)
-        return "sticking" if through_both and plan.entropy == "monte_carlo" else plan.entropy
+        pathwise = plan.gradient == "reparameterised" and plan.entropy == "monte_carlo"
+        return pathwise and not isinstance(factor.q, NormalDraws)
 
     def _add_log_q(self, index: int, factor: Factor, draw: int) -> None:
         (z,), plan = factor.latents, self.plan.factors[factor]
@@ -294,10 +294,10 @@ class CompiledModel:
         scale = self._scale(z, n_events(q))
         labels = self._scores.labels(q, z)
         # The landing is stuck by parameters without gradient; where they depend on other draws, these still get theirs.
-        pathwise = plan.gradient == "reparameterised"
-        apart = pathwise and plan.entropy == "sticking" and is_structured(factor, self.problem)
+        sticks = plan.gradient == "reparameterised" and plan.entropy == "sticking"
+        apart = sticks and is_structured(factor, self.problem)
         emitter = self._emitter.frozen() if apart else self._emitter
-        one_way = not apart and not (pathwise and plan.entropy == "monte_carlo" and not isinstance(q, NormalDraws))
+        one_way = not apart and not self._goes_both_ways(factor)
         if plan.gradient == "score":
             args = [self._emitter.emit(p) for p in q.inputs]
             self._scored[factor] = q.emit_log_prob(self._emitter, draw, args, summed=False)

@@ -11,13 +11,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeGuard
 
 import numpy as np
 import numpy.typing as npt
 
 from klqp.inference.event_sets import EMPTY, EventSets, shared_label, uniform
-from klqp.inference.problem import shares_space
+from klqp.inference.latents import Factor
+from klqp.inference.problem import Problem, shares_space
 from klqp.model.emitter import ancestors
 from klqp.model.expression import Constant, Expression, Node, Reshaped
 from klqp.model.parameter import Placeholder
@@ -45,7 +47,7 @@ class Labels:
     labels: Ints
     sets: EventSets
 
-    @property
+    @cached_property
     def distinct(self) -> Ints:
         """The labels that occur."""
         return np.unique(self.labels)
@@ -75,6 +77,31 @@ class Dependence:
         self._known: dict[Expression, Ints] = {e: uniform(EMPTY, e.shape) for e in self._observed}
 
     # --- what q says -----------------------------------------------------------------------------------------
+    def add_q(self, problem: Problem, order: Sequence[Factor], first_events: Mapping[Factor, int]) -> None:
+        """Declare all factors of q, and the fixed q's of conditional variables.
+
+        Parameters
+        ----------
+        problem : Problem
+        order : sequence of Factor
+            All factors, those that others depend on first.
+        first_events : mapping
+            Global number of the first event of those that are sources; the events of a ready-made family are one.
+        """
+        for factor in order:
+            z, q, first = factor.latents[0], factor.q, first_events.get(factor)
+            if not isinstance(q, RandomVariable):
+                for member in factor.latents if first is None else ():
+                    self._known[member] = uniform(EMPTY, member.shape)
+                if first is not None:
+                    self.add_joint(factor.latents, first)
+            elif first is None:
+                self.add_derived(z, q)
+            else:
+                self.add_source(z, first, q)
+        for beta, q in problem.conditional.items():
+            self.add_derived(beta, q)
+
     def add_source(self, variable: RandomVariable, first_event: int, q: RandomVariable | None = None) -> int:
         """Declare a variable whose draws have scores, one for each event.
 
@@ -105,10 +132,6 @@ class Dependence:
     def add_derived(self, variable: RandomVariable, q: RandomVariable) -> None:
         """Declare a variable with pathwise draws from q: functions of noise and of q's parameters."""
         self._add_draws(variable, q, self._given_parameters(q))
-
-    def add_independent(self, variable: RandomVariable) -> None:
-        """Declare a variable whose draws depend on no source."""
-        self._known[variable] = uniform(EMPTY, variable.shape)
 
     def add_joint(self, variables: Sequence[RandomVariable], event: int) -> None:
         """Declare variables that are drawn together as one event, from a joint family."""

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from klqp.inference.dependence import Dependence, Labels
 from klqp.inference.latents import Factor
-from klqp.inference.problem import Problem
+from klqp.inference.problem import Problem, n_events
 from klqp.model.emitter import Emitter, ancestors
 from klqp.model.expression import Expression
 from klqp.model.random_variable import RandomVariable
@@ -65,6 +65,7 @@ class Enumeration:
         self._summed = list(summed)
         self._dependence = dependence
         self._numbers = {s.factor: i for i, s in enumerate(summed)}
+        self._known: dict[tuple[RandomVariable, Expression | None], tuple[Labels, list[int]]] = {}
 
     @property
     def factors(self) -> list[Factor]:
@@ -76,9 +77,12 @@ class Enumeration:
         s = self._summed[self._numbers[factor]]
         return f"all {len(s.values)} states of the whole" if s.joint else f"{len(s.values)} states of each element"
 
-    def labels(self, variable: RandomVariable, value: Expression | None) -> Labels:
-        """Return which events the elements of a variable's log density depend on."""
-        return self._dependence.of_events(variable, value)
+    def needs(self, variable: RandomVariable, value: Expression | None) -> tuple[Labels, list[int]]:
+        """Return which events the elements of a log density depend on, and the numbers of their factors."""
+        if (variable, value) not in self._known:
+            labels = self._dependence.of_events(variable, value)
+            self._known[variable, value] = labels, self.numbers(labels)
+        return self._known[variable, value]
 
     def numbers(self, labels: Labels) -> list[int]:
         """Return the numbers of the factors that an array depends on."""
@@ -134,20 +138,21 @@ def enumerate_factors(problem: Problem, order: Sequence[Factor], wanted: Sequenc
     """
     chosen = [f for f in order if f in set(wanted)]
     _refuse_parents(problem, order, chosen)
+    first_events, n = {}, 0
+    for f in chosen:
+        first_events[f] = n
+        n += n_events(f.q)  # type: ignore[arg-type]
     dependence = Dependence(problem.observed)
-    first, places = 0, {}
-    for f in order:
-        if f in chosen:
-            places[f] = (first, dependence.add_source(f.latents[0], first, f.q))  # type: ignore[arg-type]
-            first += places[f][1]
+    dependence.add_q(problem, order, first_events)
     terms = [dependence.of_events(v, value) for v, value in _terms(problem, chosen)]
-    summed = [_summed(f, *places[f], terms, most) for f in chosen]
+    summed = [_summed(f, first_events[f], terms, most) for f in chosen]
     enumeration = Enumeration(summed, dependence)
     for labels in terms:
-        n = math.prod(len(summed[i].values) for i in enumeration.numbers(labels))
-        if n > most:
-            names = [summed[i].factor.name for i in enumeration.numbers(labels)]
-            raise Impossible(f"{names} have {n} states together in one term, more than {most}")
+        numbers = enumeration.numbers(labels)
+        n_states = math.prod(len(summed[i].values) for i in numbers)
+        if n_states > most:
+            names = [summed[i].factor.name for i in numbers]
+            raise Impossible(f"{names} have {n_states} states together in one term, more than {most}")
     return enumeration
 
 
@@ -175,8 +180,8 @@ def _refuse_parents(problem: Problem, order: Sequence[Factor], chosen: Sequence[
                 raise Impossible(f"{e.name!r} is drawn given {own[x].name!r}")
 
 
-def _summed(factor: Factor, first: int, n: int, terms: Sequence[Labels], most: int) -> _Summed:
-    states = states_of(factor)
+def _summed(factor: Factor, first: int, terms: Sequence[Labels], most: int) -> _Summed:
+    states, n = states_of(factor), n_events(factor.q)  # type: ignore[arg-type]
     if states is None:
         raise Impossible(f"{factor.name!r} has infinitely many states")
     z = factor.latents[0]
@@ -218,7 +223,7 @@ class Expectations:
 
     def depends_on_states(self, variable: RandomVariable, value: Expression | None) -> bool:
         """Return whether a log density depends on the states."""
-        return bool(self._enumeration.numbers(self._enumeration.labels(variable, value)))
+        return bool(self._enumeration.needs(variable, value)[1])
 
     def emit(self, variable: RandomVariable, value: Expression | None, scale: int | None, n: int) -> int:
         """Add the expectation of a log density, an array of one number for each of its n events.
@@ -233,10 +238,9 @@ class Expectations:
             Number of the array of factors.
         n : int
         """
-        labels = self._enumeration.labels(variable, value)
+        labels, numbers = self._enumeration.needs(variable, value)
         elements, weights = [], []
         self._emit_shared(variable)
-        numbers = self._enumeration.numbers(labels)
         index = {number: self._index(number, labels, n) for number in numbers}
         for states in self._enumeration.combinations(numbers):
             emitter = self._given(states)
@@ -286,7 +290,7 @@ class Expectations:
         factor = self._enumeration.factors[number]
         q = factor.q
         assert isinstance(q, RandomVariable)
-        own = set(self._enumeration.numbers(self._enumeration.labels(q, factor.latents[0])))
+        own = self._enumeration.needs(q, factor.latents[0])[1]
         key = (number, tuple(s for s in states if s[0] in own))
         if key not in self._log_q:
             self._emit_shared(q)

@@ -29,6 +29,7 @@ __all__ = [
     "check_feeds",
     "checked_feeds",
     "checked_value",
+    "n_events",
     "read_data",
     "read_factors",
     "read_penalties",
@@ -215,6 +216,11 @@ def read_factors(factors: tuple[Factor, ...], auto_transform: bool = True) -> No
 def shares_space(q: RandomVariable, z: RandomVariable) -> bool:
     """Return whether draws of q are values of z as they are."""
     return getattr(q, "any_space", False) or is_inside(q.space, z.space)
+
+
+def n_events(z: RandomVariable) -> int:
+    """Return the number of events of a variable: what a scale applies to, and what has a score."""
+    return int(getattr(z, "n_events", 1))
 
 
 def _check_q(z: RandomVariable, q: RandomVariable, auto_transform: bool) -> None:

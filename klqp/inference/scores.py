@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from klqp import _core
@@ -11,7 +10,7 @@ from klqp.inference.blanket import blanket
 from klqp.inference.dependence import Dependence, Labels
 from klqp.inference.latents import Factor
 from klqp.inference.plan import Plan
-from klqp.inference.problem import Problem
+from klqp.inference.problem import Problem, n_events
 from klqp.model.expression import Expression
 from klqp.model.random_variable import RandomVariable
 
@@ -44,7 +43,7 @@ class Scores:
         All factors, those that others depend on first.
     """
 
-    def __init__(self, problem: Problem, plan: Plan, order: Iterable[Factor]) -> None:
+    def __init__(self, problem: Problem, plan: Plan, order: Sequence[Factor]) -> None:
         self._events: dict[Factor, _Events] = {}
         self._terms: list[_Term] = []
         self.wanted = plan.has("score")
@@ -52,35 +51,20 @@ class Scores:
         first = 0
         for factor in order:
             if plan.factors[factor].gradient == "score":
-                n = math.prod(getattr(factor.q, "batch_shape", ())) if factor.family is None else 1
+                n = n_events(factor.q) if isinstance(factor.q, RandomVariable) else 1
                 self._events[factor] = _Events(first, n)
                 first += n
-            if self._dependence is not None:
-                self._declare(self._dependence, factor)
         if self._dependence is not None:
-            for beta, q in problem.conditional.items():
-                self._dependence.add_derived(beta, q)
-
-    def _declare(self, dependence: Dependence, factor: Factor) -> None:
-        events = self._events.get(factor)
-        if events is None and factor.family is not None:
-            for z in factor.latents:
-                dependence.add_independent(z)
-        elif events is None:
-            dependence.add_derived(factor.latents[0], factor.q)  # type: ignore[arg-type]
-        elif factor.family is not None:
-            dependence.add_joint(factor.latents, events.first)
-        else:
-            dependence.add_source(factor.latents[0], events.first, factor.q)  # type: ignore[arg-type]
+            self._dependence.add_q(problem, order, {factor: events.first for factor, events in self._events.items()})
 
     # --- terms -------------------------------------------------------------------------------------------------
     def labels(self, variable: RandomVariable, value: Expression | None) -> Labels | None:
         """Return which events each element of a log density depends on; None where nobody asks or all need all."""
         return None if self._dependence is None else self._dependence.of_events(variable, value)
 
-    def labels_of(self, expressions: Iterable[Expression]) -> Labels | None:
+    def labels_of(self, expressions: Sequence[Expression]) -> Labels | None:
         """Return which events a number made of some expressions depends on."""
-        return None if self._dependence is None else self._dependence.of_all(list(expressions))
+        return None if self._dependence is None else self._dependence.of_all(expressions)
 
     def labels_of_each(self, expression: Expression) -> Labels | None:
         """Return which events each element of an expression depends on."""
