@@ -3,7 +3,13 @@
 from klqp import optimizers, schedules, testing
 from klqp._core import __version__
 from klqp._threads import get_num_threads, set_num_threads
-from klqp.errors import InterruptedRunWarning, RejectedDrawsWarning, TargetError, UnreachedLatentWarning
+from klqp.errors import (
+    InterruptedRunWarning,
+    PoorFitWarning,
+    RejectedDrawsWarning,
+    TargetError,
+    UnreachedLatentWarning,
+)
 from klqp.families import FullRankNormal, LowRankNormal, MeanFieldNormal
 from klqp.inference.base import Inference, VariationalInference
 from klqp.inference.fit import fit
@@ -154,6 +160,7 @@ __all__ = [
     "Plateau",
     "PointMass",
     "Poisson",
+    "PoorFitWarning",
     "RejectedDrawsWarning",
     "RelaxedBernoulli",
     "RelaxedOneHotCategorical",

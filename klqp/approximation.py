@@ -62,6 +62,10 @@ class Approximation(ABC):
         """Return log p (n,) and log q (n,) of fresh draws."""
 
     @abstractmethod
+    def weighted_draws(self, n: int, key: int) -> tuple[dict[str, Float64], Float64, Float64]:
+        """Return the draws by name, in their own spaces, of which `log_ratio` gives log p and log q, and these."""
+
+    @abstractmethod
     def n_unconstrained(self, z: RandomVariable) -> int:
         """Return the number of a variable's unconstrained coordinates."""
 
@@ -107,12 +111,17 @@ class FlatApproximation(Approximation):
 
     def log_ratio(self, n: int, key: int) -> tuple[Float64, Float64]:
         """Return log p and log q of fresh draws."""
+        return self.weighted_draws(n, key)[1:]
+
+    def weighted_draws(self, n: int, key: int) -> tuple[dict[str, Float64], Float64, Float64]:
+        """Return draws by name, log p and log q."""
         target = make_target(self._latent.fn, self._latent.shape, self._dtype)
-        log_p, log_q = np.empty(n), np.empty(n)
+        z, log_p, log_q = np.empty((n, self._latent.size)), np.empty(n), np.empty(n)
         for rows, noise in self._noise(n, key, _ELBO_STREAM):
-            log_p[rows] = target.evaluate(self._member.transform(noise), gradient=False)[0]
+            z[rows] = self._member.transform(noise)
+            log_p[rows] = target.evaluate(z[rows], gradient=False)[0]
             log_q[rows] = self._member.log_density_of_noise(noise)
-        return log_p, log_q
+        return {self._latent.name: z.reshape(n, *self._latent.shape)}, log_p, log_q
 
     def n_unconstrained(self, z: RandomVariable) -> int:
         """Return the variable's size."""

@@ -9,6 +9,7 @@ from klqp._core import TargetError
 __all__ = [
     "GradientError",
     "InterruptedRunWarning",
+    "PoorFitWarning",
     "RejectedDrawsWarning",
     "TargetError",
     "UnreachedLatentWarning",
@@ -25,6 +26,10 @@ class GradientError(AssertionError):
 
 class RejectedDrawsWarning(UserWarning):
     """Draws had a log density or gradient that is not finite and were left out."""
+
+
+class PoorFitWarning(UserWarning):
+    """q is no good stand-in for the posterior, or a run did not reach the best q of its family."""
 
 
 class UnreachedLatentWarning(UserWarning):

@@ -77,13 +77,26 @@ class ModelApproximation(Approximation):
 
     def log_ratio(self, n: int, key: int) -> tuple[Float64, Float64]:
         """Return log p and log q of fresh draws."""
+        return self._log_ratio(n, key, [])[:2]
+
+    def weighted_draws(self, n: int, key: int) -> tuple[dict[str, Float64], Float64, Float64]:
+        """Return draws by name, log p and log q."""
+        log_p, log_q, values = self._log_ratio(n, key, [self._compiled.values[z] for z in self.latents])
+        draws = {}
+        for z, v in zip(self.latents, values, strict=True):
+            draws[z.name] = np.broadcast_to(v, (n, z.size)).reshape(n, *z.shape).copy()
+        return draws, log_p, log_q
+
+    def _log_ratio(self, n: int, key: int, others: list[int]) -> tuple[Float64, Float64, list[Float64]]:
+        """Return log p, log q, and the arrays `others` (n, size) of the program at the same draws."""
         log_p, log_q = self._compiled.log_p, self._compiled.log_q
-        out = self._evaluate(n, key, _ELBO_STREAM, [*log_p, *log_q])
+        out = self._evaluate(n, key, _ELBO_STREAM, [*log_p, *log_q, *others])
+        end = len(log_p) + len(log_q)
         totals = [
             np.zeros(n) + sum(np.broadcast_to(v[:, 0], n) for v in part)
-            for part in (out[: len(log_p)], out[len(log_p) :])
+            for part in (out[: len(log_p)], out[len(log_p) : end])
         ]
-        return totals[0], totals[1]
+        return totals[0], totals[1], out[end:]
 
     def _evaluate(self, n: int, key: int, stream: int, slots: list[int]) -> list[Float64]:
         core = self._compiled.core

@@ -16,6 +16,7 @@ from klqp._seeds import Seed, as_key
 from klqp.approximation import Approximation
 from klqp.errors import RejectedDrawsWarning
 from klqp.model.random_variable import RandomVariable
+from klqp.reweighted import Reweighted
 from klqp.summary import Summary
 from klqp.targets import coerce
 
@@ -185,6 +186,34 @@ class Posterior(Mapping["str | RandomVariable", Marginal]):
         """
         log_p, log_q = self._approximation.log_ratio(positive_int("n_draws", n_draws), as_key(seed))
         return self._elbo(log_p, log_p - log_q)
+
+    def reweighted(self, n_draws: int = 4000, seed: Seed = None) -> Reweighted:
+        """Return moments and draws corrected by importance sampling from q, with Pareto-smoothed weights.
+
+        The correction is good where q covers the posterior, which the result's ``k_hat`` says.
+
+        Parameters
+        ----------
+        n_draws : int, default 4000
+        seed : int, SeedSequence, Generator or None
+
+        Returns
+        -------
+        Reweighted
+
+        Warns
+        -----
+        PoorFitWarning
+            If k_hat is above ``min(1 - 1 / log10(n_draws), 0.7)``: the results cannot be relied on.
+
+        Raises
+        ------
+        ValueError
+            If `n_draws` is not a positive integer, or the log density was lost in pickling.
+        TargetError
+            If it is finite at no draw.
+        """
+        return Reweighted.of_approximation(self._approximation, n_draws, seed)
 
     @staticmethod
     def _elbo(log_p: Float64, log_ratio: Float64) -> ELBO:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 import warnings
@@ -19,8 +20,10 @@ from klqp.approximation import Approximation, FlatApproximation
 from klqp.errors import InterruptedRunWarning, TargetError
 from klqp.families import Family
 from klqp.inference.compiled import sort_factors
+from klqp.inference.diagnosis import check_gradients, evidence, fresh_draws, still_rising
 from klqp.inference.engine import Engine, as_state
 from klqp.inference.estimator import Demand
+from klqp.inference.flat_view import flat_view
 from klqp.inference.gradient_noise import GradientNoise, measure, places
 from klqp.inference.latents import Factor, LatentVars, read_latent_vars
 from klqp.inference.model_engine import ModelEngine
@@ -35,6 +38,7 @@ from klqp.inference.problem import (
     require_divergences,
 )
 from klqp.inference.settings import RunOptions, Settings
+from klqp.inference.verdict import Evidence, Verdict, judge
 from klqp.model.callbacks import ObjectiveCall
 from klqp.model.parameter import Placeholder
 from klqp.model.random_variable import RandomVariable
@@ -49,6 +53,7 @@ Float64 = npt.NDArray[np.float64]
 
 _NO_RATES = (None, np.empty(0))
 _AHEAD = 256  # steps whose learning rates `update` works out at once
+_NOISE_STEPS = 20  # gradients from which `diagnose` takes their signal and noise
 _CHUNK = 65536  # steps whose learning rates are worked out at once
 
 
@@ -399,6 +404,40 @@ class VariationalInference(Inference):
             where = {self._problem.latents[0].name: np.arange(len(other.run.params))}
         return measure(other.run, n_steps, where)
 
+    def diagnose(self, n_draws: int = 2000, seed: Seed = None) -> Verdict:
+        """Measure how far q, as it is now, can be relied on; print the result, or read its fields.
+
+        Parameters
+        ----------
+        n_draws : int, default 2000
+            Fresh draws of q, at least 100. Where k_hat says that q is bad and the effective draws say that it is good,
+            4 and then 16 times as many are taken: k_hat of few draws has a large error.
+        seed : int, SeedSequence, Generator or None
+
+        Returns
+        -------
+        Verdict
+            Its ``word`` is "ok", "warn" or "fail", with ``reasons`` and the numbers in ``evidence``. It is never "ok"
+            where k_hat is 0.7 or more, or the run did not converge.
+
+        Raises
+        ------
+        ValueError
+            If there are no latent variables, or fewer than 100 draws are asked for.
+        """
+        if positive_int("n_draws", n_draws) < 100:
+            raise ValueError(f"n_draws must be at least 100, not {n_draws}")
+        if not self._problem.latents:
+            raise ValueError("there are no latent variables, so there is no q to diagnose")
+        engine = self._require_engine()
+        engine.require_feeds()
+        engine.pull()
+        found = self._evidence(engine, n_draws, as_key(seed))
+        for more in (4, 16):
+            if found.contradictory:
+                found = self._evidence(engine, more * n_draws, as_key(seed))
+        return judge(found)
+
     # --- saving ----------------------------------------------------------------------------------------------
     def snapshot(self) -> dict[str, Any]:
         """Return the state after the last step as a dict of arrays, for `restore` or ``numpy.savez``."""
@@ -493,6 +532,24 @@ class VariationalInference(Inference):
         assert family is not None
         return FlatApproximation(flat, family, engine.run.solution, engine.settings.dtype)
 
+    def _evidence(self, engine: Engine | ModelEngine, n_draws: int, key: int) -> Evidence:
+        view, params = flat_view(self._problem, engine), engine.run.solution
+        draws = fresh_draws(self.posterior._approximation, view, params, n_draws, key)
+        check = check_gradients(view.spec, params, draws) if view is not None else None
+        n_steps = engine.run.step_count - self._cycle[0]
+        rising = still_rising(engine.run.trace["loss"][self._cycle[0] :])
+        record: dict[str, Any] = {"stopped": _ended(n_steps, self.stop_reason)}
+        record["full_rank"] = view is not None and view.spec.name == "full_rank"
+        record["converged"] = check.converged if check is not None else None if rising is None else not rising
+        if rising:
+            record["converged"] = False
+            record["stopped"] += ", while the ELBO was still rising"
+        if check is None:
+            noise = self.gradient_noise(_NOISE_STEPS, seed=key)
+            signal, power = (math.hypot(*(getattr(m, name) for m in noise.values())) for name in ("signal", "noise"))
+            record["signal_to_noise"] = signal / power if power > 0 else math.inf
+        return evidence(draws, check, first_rejected=self.rejections["first"], **record)
+
     def _chunk(self) -> int:
         """Return how many steps may be taken before somebody looks."""
         settings = self._require_engine().settings
@@ -531,3 +588,10 @@ class VariationalInference(Inference):
         run = self._require_engine().run
         if self._progress.active and run.step_count > self._cycle[0]:
             self._progress.show(run.step_count - self._cycle[0], run.last["loss"])
+
+
+def _ended(n_steps: int, reason: str | None) -> str:
+    """Return in words how a run ended."""
+    if reason == "steps":
+        return f"it ended after {n_steps} steps"
+    return f"it stopped after {n_steps} steps ({reason})" if reason else f"it has taken {n_steps} steps so far"

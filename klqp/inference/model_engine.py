@@ -71,6 +71,11 @@ class ModelEngine:
         self.run = self._make_run()
         self._try_callbacks()
 
+    @property
+    def own_objective(self) -> bool:
+        """Whether the objective is another than the ELBO."""
+        return self._objective is not None
+
     # --- data and parameters -----------------------------------------------------------------------------------
     def feed(self, feeds: Mapping[Placeholder, Float64]) -> None:
         """Give placeholders their data; where one is refused, all keep what they had.

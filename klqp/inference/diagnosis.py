@@ -1,0 +1,153 @@
+"""Diagnosis: what fresh draws, the gradient at them and the run's own record say of a fit."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from klqp import _core
+from klqp.approximation import _ELBO_STREAM, Approximation, pieces
+from klqp.inference.flat_view import FlatView
+from klqp.inference.gaussian import unpack, whiten
+from klqp.inference.verdict import SMALL, Evidence
+from klqp.posterior import ELBO
+from klqp.psis import smooth_weights
+from klqp.reweighted import usable_ratio
+
+__all__ = ["Draws", "GradientCheck", "check_gradients", "evidence", "fresh_draws", "still_rising"]
+
+Float64 = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Fresh draws of q with their log densities; noise and gradients where these are to be had."""
+
+    log_p: Float64  # (S,)
+    log_q: Float64  # (S,)
+    noise: Float64 | None = None  # (S, E)
+    score: Float64 | None = None  # (S, D): gradient of log p - log q in z
+
+
+@dataclass(frozen=True)
+class GradientCheck:
+    """What the gradients at fresh draws say, in coordinates in which q is a standard Normal.
+
+    Attributes
+    ----------
+    score_residual : float
+        Mean square of the gradient of log p - log q, by coordinate.
+    remaining, std_error : float
+        Nats to the optimum of the family, and the error of that estimate.
+    signal_to_noise : float
+        Of one draw's gradient.
+    """
+
+    score_residual: float
+    remaining: float
+    std_error: float
+    signal_to_noise: float
+
+    @property
+    def converged(self) -> bool | None:
+        """Whether the remaining nats are few; None where their error is too large to tell."""
+        if self.remaining - 2.0 * self.std_error > SMALL:
+            return False
+        return True if self.remaining + 2.0 * self.std_error <= 5.0 * SMALL else None
+
+
+def fresh_draws(approximation: Approximation, view: FlatView | None, params: Float64, n: int, key: int) -> Draws:
+    """Return fresh draws of q: those of `Posterior.elbo` with the same seed."""
+    if view is None:
+        return Draws(*approximation.log_ratio(n, key))
+    member = _core.Member(view.spec, params)
+    log_p, log_q = np.empty(n), np.empty(n)
+    noise, score = np.empty((n, view.spec.noise_dim)), np.empty((n, view.spec.dim))
+    for rows, m in pieces(n, view.spec.noise_dim):
+        noise[rows] = member.noise(key, _ELBO_STREAM, rows.start, m)
+        z = member.transform(noise[rows])
+        log_p[rows], grad = view.evaluate(z)
+        log_q[rows] = member.log_density_of_noise(noise[rows])
+        score[rows] = grad + member.precision_times(z)
+    return Draws(log_p, log_q, noise, score)
+
+
+def check_gradients(spec: _core.FamilySpec, params: Float64, draws: Draws) -> GradientCheck | None:
+    """Return what the gradients say; None where fewer than ten draws have one.
+
+    In the noise's coordinates minus the ELBO's Hessian at an optimum has the diagonal 1 for locations, 1 for entries of
+    L below the diagonal, and 2 for log scales (by the theorems of Bonnet and Price), so that a gradient m leaves
+    m^2 / 2, or m^2 / 4, nats. Squares of means are estimated without bias: less the share of their noise.
+    """
+    assert draws.noise is not None
+    assert draws.score is not None
+    usable = np.isfinite(draws.log_p) & np.isfinite(draws.score).all(1)
+    n = int(usable.sum())
+    if n < 10:
+        return None
+    _, scale, rest = unpack(spec, params)
+    with np.errstate(over="ignore"):
+        u = whiten(spec, scale, rest, draws.score[usable])
+    noise = draws.noise[usable]
+    mean, square = u.mean(0), (u**2).mean(0)
+    half, quarter = [(mean, square)], []
+    if spec.name == "full_rank":
+        first, second = u.T @ noise / n, (u**2).T @ noise**2 / n
+        below = np.tril_indices(spec.dim, -1)
+        half.append((first[below], second[below]))
+        quarter.append((np.diag(first), np.diag(second)))
+    else:
+        w = u[:, -spec.dim :] * noise[:, -spec.dim :]
+        quarter.append((w.mean(0), (w**2).mean(0)))
+    remaining, variance, signal, power = 0.0, 0.0, 0.0, 0.0
+    for weight, moments in [(0.5, pair) for pair in half] + [(0.25, pair) for pair in quarter]:
+        m, v = moments[0], np.maximum(0.0, moments[1] - moments[0] ** 2)
+        unbiased = float((m**2 - v / (n - 1)).sum())
+        remaining += weight * unbiased
+        variance += weight**2 * float((2.0 * (v / n) ** 2 + 4.0 * m**2 * v / n).sum())
+        signal, power = signal + unbiased, power + float(v.sum())
+    residual = float((u**2).sum(1).mean()) / spec.dim
+    ratio = math.sqrt(max(0.0, signal) / power) if power > 0 else math.inf
+    return GradientCheck(residual, max(0.0, remaining), math.sqrt(variance), ratio)
+
+
+def still_rising(losses: Float64) -> bool | None:
+    """Return whether the ELBO still rose over the last two fifths of a run; None for fewer than 100 steps."""
+    if len(losses) < 100:
+        return None
+    fifth = len(losses) // 5
+    before, after = (w[np.isfinite(w)] for w in (losses[-2 * fifth : -fifth], losses[-fifth:]))
+    if min(len(before), len(after)) < 10:
+        return None
+    error = math.sqrt(_batch_variance(before) + _batch_variance(after))
+    return float(before.mean() - after.mean()) - 2.0 * error > SMALL
+
+
+def evidence(draws: Draws, check: GradientCheck | None, **record: Any) -> Evidence:
+    """Return the evidence of fresh draws, their gradients, and the run's record."""
+    n = len(draws.log_p)
+    n_invalid = int((np.isnan(draws.log_p) | np.isposinf(draws.log_p)).sum())
+    record |= {"n_invalid": n_invalid, "n_minus_inf": int(np.isneginf(draws.log_p).sum())}
+    if check is not None:
+        record |= {"score_residual": check.score_residual}
+        record.setdefault("signal_to_noise", check.signal_to_noise)
+        record.setdefault("remaining", check.remaining)
+    record = {"score_residual": None, "signal_to_noise": None, "remaining": None} | record
+    finite = np.isfinite(draws.log_p)
+    if not finite.any():
+        return Evidence(elbo=None, k_hat=math.inf, ess=0.0, **record)
+    log_ratio = (draws.log_p - draws.log_q)[finite]
+    std_error = float(log_ratio.std(ddof=1) / math.sqrt(len(log_ratio))) if len(log_ratio) > 1 else math.nan
+    elbo = ELBO(float(log_ratio.mean()), std_error, n, n - len(log_ratio))
+    psis = smooth_weights(usable_ratio(draws.log_p, draws.log_q)[0])
+    return Evidence(elbo=elbo, k_hat=psis.k_hat, ess=psis.ess / n, **record)
+
+
+def _batch_variance(values: Float64) -> float:
+    """Return the variance of the mean of correlated values, from ten batch means."""
+    means = [float(batch.mean()) for batch in np.array_split(values, 10)]
+    return float(np.var(means, ddof=1)) / 10
