@@ -13,6 +13,7 @@ OPTIMIZERS: list[str]
 BIJECTORS: list[str]
 NODES: list[str]
 EVENT_DENSITIES: list[str]
+GLM_LIKELIHOODS: list[str]
 
 class _Kernels:
     """The submodule `kernels`: single kernels of a table, for tests."""
@@ -139,6 +140,30 @@ def normals(seed: int, stream: int, first_draw: int, n: int, dim: int) -> Float6
 class RunConfig:
     def __init__(self, clip_value: float, clip_norm: float, average: bool, n_threads: int) -> None: ...
 
+class DesignMatrix:
+    """Rows of explanatory variables (n, d), float64 or float32, read where they lie; keeps the array alive."""
+
+    def __init__(self, x: npt.NDArray[np.float64] | npt.NDArray[np.float32]) -> None: ...
+    @staticmethod
+    def csr(
+        data: npt.NDArray[np.float64] | npt.NDArray[np.float32],
+        indices: npt.NDArray[np.int32] | npt.NDArray[np.int64],
+        indptr: npt.NDArray[np.int32] | npt.NDArray[np.int64],
+        shape: tuple[int, int],
+    ) -> DesignMatrix: ...
+    @property
+    def shape(self) -> tuple[int, int]: ...
+
+class Predictor:
+    """The terms of a linear predictor (n, k); arrays of a `Model` by their numbers."""
+
+    def __init__(self, n: int, k: int = 1) -> None: ...
+    def matrix(self, design: DesignMatrix, coef: int) -> None: ...  # coef: d * k numbers, (d, k)
+    def data_matrix(self, slot: int, coef: int) -> None: ...  # the same with data of n * d numbers, never by `rows`
+    def gather(self, table: int, index: int, covariate: int = -1) -> None: ...  # k = 1
+    def add(self, slot: int) -> None: ...  # 1, k or n * k numbers
+    def rows(self, slot: int) -> None: ...  # n row numbers for the design matrices
+
 class Model:
     """A program built node by node; arrays are named by number."""
 
@@ -197,6 +222,10 @@ class Model:
     ) -> tuple[int, int]: ...  # values, log-Jacobians
     def target(self, target: Target, gradients: bool, z: int) -> int: ...
     def python(self, operation: Any, inputs: Sequence[int], size: int) -> int: ...
+    def glm(
+        self, name: str, predictor: Predictor, value: int, parameters: Sequence[int], weight: int = -1
+    ) -> int: ...  # sum_i weight_i log p(value_i | eta_i, parameters)
+    def product(self, design: DesignMatrix, coef: int, k: int = 1, rows: int = -1) -> int: ...  # n * k numbers
     def term(self, kind: str, name: str, slot: int, factor: int = -1) -> int: ...
     def score(self, factor: int, log_q: int) -> None: ...
     def scored_term(

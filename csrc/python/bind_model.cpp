@@ -4,6 +4,9 @@
 
 #include "core/run.hpp"
 #include "model/bijectors/registry.hpp"
+#include "model/fused/design_product.hpp"
+#include "model/fused/glm.hpp"
+#include "model/fused/likelihoods/registry.hpp"
 #include "model/nodes/density.hpp"
 #include "model/nodes/discrete_draws.hpp"
 #include "model/nodes/events/event_density.hpp"
@@ -14,6 +17,7 @@
 #include "model/objective.hpp"
 #include "model/program_target.hpp"
 #include "python/bindings.hpp"
+#include "python/design.hpp"
 #include "python/numpy.hpp"
 #include "python/python_node.hpp"
 #include "python/specs.hpp"
@@ -134,6 +138,51 @@ class ModelBuilder {
     });
   }
 
+  // The log density of `value` given a predictor, summed over its rows. A weight of -1: none.
+  Id glm(const std::string& name, const klqp::PredictorSpec& predictor, Id value, const std::vector<Id>& parameters,
+         long weight) {
+    klqp::PredictorTerms terms = terms_of(predictor);
+    const auto data_of = [&](Slot* data, const char* what, bool single) {
+      const bool fits = data->size == predictor.n || (single && data->size == 1);
+      if (!data->fixed || !fits) {
+        throw klqp::ConfigError(std::string(what) + " of a likelihood must be data of " + std::to_string(predictor.n) +
+                                (single ? " numbers or one" : " numbers"));
+      }
+      return data;
+    };
+    std::vector<Slot*> in = terms.slots();
+    klqp::GlmData data{predictor.n, predictor.k, data_of(slot(value), "the value", false), {}, nullptr};
+    in.push_back(slot(value));
+    const std::vector<Slot*> params = slots_of(parameters);
+    for (Slot* x : params) {
+      data.parameters.push_back(x);
+      in.push_back(x);
+    }
+    const Slot* factor = nullptr;
+    if (weight >= 0) {
+      Slot* const w = data_of(slot(static_cast<Id>(weight)), "the weight", true);
+      in.push_back(w);
+      (w->size == 1 ? factor : data.weight) = w;
+    }
+    auto likelihood = klqp::find_row(klqp::kGlmLikelihoods, "likelihood", name)(std::move(data));
+    Slot* const out = program().add_output(1, in);
+    program().add_node(
+        std::make_unique<klqp::Glm>(std::move(terms), std::move(likelihood), params, factor, std::move(in), out));
+    return keep(out);
+  }
+
+  // A design matrix times coefficients (cols, k): n * k numbers.
+  Id product(std::shared_ptr<klqp::DesignMatrix> design, Id coef, Index k, long rows) {
+    klqp::PredictorSpec spec{rows < 0 ? design->rows() : slot(static_cast<Id>(rows))->size, k, {}, {}, {}, rows};
+    spec.matrices.push_back({std::move(design), coef, 0});
+    klqp::PredictorTerms terms = terms_of(spec);
+    std::vector<Slot*> in = terms.slots();
+    terms.check();
+    Slot* const out = program().add_output(spec.n * k, in);
+    program().add_node(std::make_unique<klqp::DesignProduct>(std::move(terms), std::move(in), out));
+    return keep(out);
+  }
+
   // Returns the term's number.
   std::size_t term(const std::string& kind, const std::string& name, Id id, int factor) {
     if (slot(id)->size != 1) throw klqp::ConfigError("a term must be one number");
@@ -250,6 +299,30 @@ class ModelBuilder {
     return out;
   }
 
+  klqp::PredictorTerms terms_of(const klqp::PredictorSpec& spec) const {
+    klqp::PredictorTerms terms;
+    terms.n = spec.n;
+    terms.k = spec.k;
+    if (spec.n < 1 || spec.k < 1) throw klqp::ConfigError("a predictor must have rows and columns");
+    for (const auto& [matrix, coef, data] : spec.matrices) {
+      if (matrix != nullptr) {
+        terms.matrices.push_back({matrix, slot(coef)});
+        continue;
+      }
+      Slot* const x = slot(data);
+      if (!x->fixed || x->size % spec.n != 0) {
+        throw klqp::ConfigError("the data of a design matrix must be " + std::to_string(spec.n) + " rows");
+      }
+      terms.matrices.push_back({std::make_shared<klqp::DataMatrix>(*x, spec.n), slot(coef), x});
+    }
+    for (const auto& [table, index, covariate] : spec.gathers) {
+      terms.gathers.push_back({slot(table), slot(index), covariate < 0 ? nullptr : slot(static_cast<Id>(covariate))});
+    }
+    terms.added = slots_of(spec.added);
+    if (spec.rows >= 0) terms.rows = slot(static_cast<Id>(spec.rows));
+    return terms;
+  }
+
   void run_forward(Index n_draws, const Array& params, const Array& noise, const std::vector<Array>& inputs) {
     if (inputs.size() != inputs_.size()) throw klqp::ConfigError("the program has another number of inputs");
     if (params.size() < program().n_params()) throw klqp::ConfigError("too few parameters");
@@ -337,6 +410,9 @@ void bind_model(py::module_& module) {
            py::arg("upper"), py::arg("u"), py::arg("begin") = 0)
       .def("target", &Builder::target, py::arg("target"), py::arg("gradients"), py::arg("z"))
       .def("python", &Builder::python, py::arg("operation"), py::arg("inputs"), py::arg("size"))
+      .def("glm", &Builder::glm, py::arg("name"), py::arg("predictor"), py::arg("value"), py::arg("parameters"),
+           py::arg("weight") = -1)
+      .def("product", &Builder::product, py::arg("design"), py::arg("coef"), py::arg("k") = 1, py::arg("rows") = -1)
       .def("term", &Builder::term, py::arg("kind"), py::arg("name"), py::arg("slot"), py::arg("factor") = -1)
       .def("score", &Builder::score, py::arg("factor"), py::arg("log_q"))
       .def("scored_term", &Builder::scored_term, py::arg("factor"), py::arg("term"), py::arg("elements"),

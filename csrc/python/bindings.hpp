@@ -10,4 +10,5 @@ void bind_family(pybind11::module_& module);
 void bind_bijectors(pybind11::module_& module);
 void bind_optimizer(pybind11::module_& module);
 void bind_run(pybind11::module_& module);
+void bind_design(pybind11::module_& module);
 void bind_model(pybind11::module_& module);

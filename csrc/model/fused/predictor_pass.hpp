@@ -1,0 +1,246 @@
+// PredictorPass: the linear predictor of a block of rows for several draws, and the way back to what it is made of.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <vector>
+
+#include "model/fused/predictor.hpp"
+#include "model/node.hpp"
+
+namespace klqp {
+
+// Derivatives by the terms are kept for each draw in one array (R, n_gradients): a part for each term with a gradient.
+// Threads that work on different rows have arrays of their own, which are added up later; what has a number for each
+// row of the predictor needs no sum and is kept here.
+class PredictorPass {
+ public:
+  static constexpr std::size_t kMostMatrices = 16;
+  using Loaded = std::array<LoadedBlock, kMostMatrices>;
+
+  explicit PredictorPass(PredictorTerms terms) : terms_(std::move(terms)) {
+    terms_.check();
+    if (terms_.matrices.size() > kMostMatrices) throw ConfigError("a predictor has at most 16 design matrices");
+    for (const MatrixTerm& term : terms_.matrices) {
+      matrix_parts_.push_back(part_of(*term.coef));
+      width_ += term.matrix->cols();
+    }
+    if (terms_.rows != nullptr) {
+      Index end = terms_.matrices.empty() ? 1 : std::numeric_limits<Index>::max();
+      for (const MatrixTerm& term : terms_.matrices) {
+        if (term.data == nullptr) end = std::min(end, term.matrix->rows());
+      }
+      rows_ = RowNumbers(terms_.rows, end);
+    }
+    for (const GatherTerm& term : terms_.gathers) {
+      gather_parts_.push_back(part_of(*term.table));
+      gathered_.emplace_back(term.index, term.table->size);
+    }
+    for (const Slot* slot : terms_.added) {
+      added_parts_.push_back(by_row(*slot) ? Part{} : part_of(*slot));
+    }
+    by_row_.resize(terms_.added.size());
+    packed_.resize(terms_.matrices.size());
+  }
+
+  Index n() const noexcept { return terms_.n; }
+  Index k() const noexcept { return terms_.k; }
+  Index n_gradients() const noexcept { return n_gradients_; }
+  // Numbers of all matrices in a row.
+  Index width() const noexcept { return std::max<Index>(1, width_); }
+  Index scratch_per_row() const noexcept {
+    Index total = 0;
+    for (const MatrixTerm& term : terms_.matrices) total += term.matrix->scratch_per_row(indexed(term));
+    return total;
+  }
+
+  // Room for R draws.
+  void reserve(Index n_rows) {
+    n_rows_ = n_rows;
+    for (std::size_t t = 0; t < packed_.size(); ++t) {
+      const Slot& coef = *terms_.matrices[t].coef;
+      if (needs_packing(coef)) packed_[t].resize(static_cast<std::size_t>(n_rows * coef.size));
+    }
+    for (std::size_t t = 0; t < by_row_.size(); ++t) {
+      const Slot& slot = *terms_.added[t];
+      if (slot.active && by_row(slot)) by_row_[t].resize(static_cast<std::size_t>(n_rows * slot.size));
+    }
+  }
+
+  void data_changed() {
+    rows_.data_changed();
+    for (RowNumbers& index : gathered_) index.data_changed();
+  }
+
+  // Arranges the coefficients.
+  void begin() noexcept {
+    for (std::size_t t = 0; t < packed_.size(); ++t) {
+      const Slot& coef = *terms_.matrices[t].coef;
+      if (!needs_packing(coef)) continue;
+      const Index d = coef.size / k();
+      for (Index s = 0; s < n_rows_; ++s) {
+        const double* const from = coef.at(s);
+        double* const to = packed_[t].data() + s * coef.size;
+        for (Index c = 0; c < k(); ++c) {
+          for (Index j = 0; j < d; ++j) to[c * d + j] = from[j * k() + c];
+        }
+      }
+    }
+  }
+
+  void load(Index first, Index n, double* scratch, Loaded& loaded) const noexcept {
+    for (std::size_t t = 0; t < terms_.matrices.size(); ++t) {
+      const MatrixTerm& term = terms_.matrices[t];
+      loaded[t] = term.matrix->load({first, n, indexed(term) ? rows_.data() : nullptr}, scratch);
+      scratch += n * term.matrix->scratch_per_row(indexed(term));
+    }
+  }
+
+  // eta (g * k, n), rows `ld` apart, of draws s, ..., s + g - 1
+  void predict(const Loaded& loaded, Index first, Index n, Index s, Index g, double* eta, Index ld) const noexcept {
+    for (Index r = 0; r < g * k(); ++r) std::fill_n(eta + r * ld, n, 0.0);
+    for (const Slot* slot : terms_.added) {
+      for (Index r = 0; r < g; ++r) add_term(*slot, s + r, first, n, eta + r * k() * ld, ld);
+    }
+    for (std::size_t t = 0; t < terms_.gathers.size(); ++t) {
+      for (Index r = 0; r < g; ++r) gather(t, s + r, first, n, eta + r * ld);
+    }
+    for (std::size_t t = 0; t < terms_.matrices.size(); ++t) {
+      terms_.matrices[t].matrix->add_product(loaded[t], g * k(), coefs(t, s), eta, ld);
+    }
+  }
+
+  // Adds the derivatives from those by eta to gradients (R, n_gradients).
+  void add_gradients(const Loaded& loaded, Index first, Index n, Index s, Index g, const double* residual, Index ld,
+                     double* gradients) noexcept {
+    for (std::size_t t = 0; t < terms_.matrices.size(); ++t) {
+      if (!terms_.matrices[t].coef->active) continue;
+      const Index size = terms_.matrices[t].coef->size;
+      terms_.matrices[t].matrix->add_gradient(loaded[t], g * k(), residual, ld,
+                                              gradients + matrix_parts_[t].begin * n_rows_ + s * size);
+    }
+    for (std::size_t t = 0; t < terms_.gathers.size(); ++t) {
+      const GatherTerm& term = terms_.gathers[t];
+      if (!term.table->active) continue;
+      for (Index r = 0; r < g; ++r) {
+        scatter(t, first, n, residual + r * ld,
+                gradients + gather_parts_[t].begin * n_rows_ + (s + r) * term.table->size);
+      }
+    }
+    for (std::size_t t = 0; t < terms_.added.size(); ++t) {
+      const Slot& slot = *terms_.added[t];
+      if (!slot.active) continue;
+      for (Index r = 0; r < g; ++r) {
+        const double* const from = residual + r * k() * ld;
+        if (by_row(slot)) {
+          double* const to = by_row_[t].data() + (s + r) * slot.size + first * k();
+          for (Index c = 0; c < k(); ++c) {
+            for (Index i = 0; i < n; ++i) to[i * k() + c] = from[c * ld + i];
+          }
+        } else {
+          double* const to = gradients + added_parts_[t].begin * n_rows_ + (s + r) * slot.size;
+          for (Index c = 0; c < k(); ++c) to[slot.size == 1 ? 0 : c] += kernels().sum(n, from + c * ld);
+        }
+      }
+    }
+  }
+
+  // adjoint of each term += factor * its derivatives for draw s
+  void pull(Index s, double factor, const double* gradients) const noexcept {
+    for (std::size_t t = 0; t < terms_.matrices.size(); ++t) {
+      const Slot& coef = *terms_.matrices[t].coef;
+      if (!coef.active) continue;
+      const double* const from = gradients + matrix_parts_[t].begin * n_rows_ + s * coef.size;
+      double* const to = coef.adjoint_at(s);
+      if (k() == 1) {
+        kernels().axpy(coef.size, factor, from, to);
+        continue;
+      }
+      const Index d = coef.size / k();
+      for (Index j = 0; j < d; ++j) {
+        for (Index c = 0; c < k(); ++c) to[j * k() + c] += factor * from[c * d + j];
+      }
+    }
+    for (std::size_t t = 0; t < terms_.gathers.size(); ++t) {
+      const Slot& table = *terms_.gathers[t].table;
+      if (!table.active) continue;
+      kernels().axpy(table.size, factor, gradients + gather_parts_[t].begin * n_rows_ + s * table.size,
+                     table.adjoint_at(s));
+    }
+    for (std::size_t t = 0; t < terms_.added.size(); ++t) {
+      const Slot& slot = *terms_.added[t];
+      if (!slot.active) continue;
+      const double* const from = by_row(slot) ? by_row_[t].data() + s * slot.size
+                                              : gradients + added_parts_[t].begin * n_rows_ + s * slot.size;
+      kernels().axpy(slot.size, factor, from, slot.adjoint_at(s));
+    }
+  }
+
+ private:
+  // Where a term's derivatives begin, for one draw.
+  struct Part {
+    Index begin = 0;
+  };
+
+  Part part_of(const Slot& slot) {
+    const Part part{n_gradients_};
+    if (slot.active) n_gradients_ += slot.size;
+    return part;
+  }
+
+  bool indexed(const MatrixTerm& term) const noexcept { return terms_.rows != nullptr && term.data == nullptr; }
+  // Whether a term has a number for each row.
+  bool by_row(const Slot& slot) const noexcept { return slot.size != 1 && slot.size != k(); }
+  // The products want (R * k, d).
+  bool needs_packing(const Slot& coef) const noexcept { return k() > 1 || (!coef.per_draw && n_rows_ > 1); }
+  const double* coefs(std::size_t t, Index s) const noexcept {
+    const Slot& coef = *terms_.matrices[t].coef;
+    return needs_packing(coef) ? packed_[t].data() + s * coef.size : coef.at(s);
+  }
+
+  void add_term(const Slot& slot, Index s, Index first, Index n, double* eta, Index ld) const noexcept {
+    const double* const x = slot.at(s);
+    for (Index c = 0; c < k(); ++c) {
+      double* const to = eta + c * ld;
+      if (by_row(slot)) {
+        for (Index i = 0; i < n; ++i) to[i] += x[(first + i) * k() + c];
+      } else {
+        const double constant = x[slot.size == 1 ? 0 : c];
+        for (Index i = 0; i < n; ++i) to[i] += constant;
+      }
+    }
+  }
+
+  void gather(std::size_t t, Index s, Index first, Index n, double* eta) const noexcept {
+    const GatherTerm& term = terms_.gathers[t];
+    const double* const table = term.table->at(s);
+    const Index* const index = gathered_[t].data() + first;
+    if (term.covariate == nullptr) {
+      for (Index i = 0; i < n; ++i) eta[i] += table[index[i]];
+    } else {
+      const double* const x = term.covariate->value + first;
+      for (Index i = 0; i < n; ++i) eta[i] += table[index[i]] * x[i];
+    }
+  }
+
+  void scatter(std::size_t t, Index first, Index n, const double* residual, double* to) const noexcept {
+    const GatherTerm& term = terms_.gathers[t];
+    const Index* const index = gathered_[t].data() + first;
+    if (term.covariate == nullptr) {
+      for (Index i = 0; i < n; ++i) to[index[i]] += residual[i];
+    } else {
+      const double* const x = term.covariate->value + first;
+      for (Index i = 0; i < n; ++i) to[index[i]] += residual[i] * x[i];
+    }
+  }
+
+  PredictorTerms terms_;
+  RowNumbers rows_;
+  std::vector<RowNumbers> gathered_;
+  std::vector<Part> matrix_parts_, gather_parts_, added_parts_;
+  std::vector<std::vector<double>> packed_;  // coefficients (R * k, d) by matrix, where they do not lie so
+  std::vector<std::vector<double>> by_row_;  // (R, n * k) by added term: derivatives by what has a number for each row
+  Index n_gradients_ = 0, width_ = 0, n_rows_ = 0;
+};
+
+}  // namespace klqp
