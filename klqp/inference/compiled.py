@@ -20,6 +20,7 @@ from klqp.model.distributions.normal import NormalDraws
 from klqp.model.divergences import divergence
 from klqp.model.emitter import Emitter, ancestors
 from klqp.model.expression import Expression, Node
+from klqp.model.fused import emit_total
 from klqp.model.log_density import LogDensity
 from klqp.model.parameter import Parameter, Placeholder
 from klqp.model.prior_draw import PriorDraw
@@ -130,7 +131,7 @@ class CompiledModel:
         self.core = _core.Model()
         frozen = {*plan.frozen, *problem.frozen_parameters()}
         trainable = {p for p in self.layout.offsets if p not in frozen}
-        self._emitter = Emitter(self.core, self.layout.offsets, trainable, gradients=plan.wants_gradients)
+        self._emitter = Emitter(self.core, self.layout.offsets, trainable, plan.wants_gradients, problem.shared)
         self.values = self._emitter.arrays
         self.unconstrained: dict[RandomVariable, tuple[int, int]] = {}
         self._noise = 0
@@ -163,6 +164,11 @@ class CompiledModel:
         """Give placeholders their data."""
         for placeholder, values in feeds.items():
             self._emitter.set_placeholder(placeholder, values)
+
+    @property
+    def fused(self) -> dict[RandomVariable, str]:
+        """The observed variables whose likelihood is one node, with what that is made of in words."""
+        return self._emitter.fused
 
     @property
     def placeholders(self) -> set[Placeholder]:
@@ -333,10 +339,10 @@ class CompiledModel:
         log_q: bool = False,
     ) -> tuple[int, int]:
         """Add a log density; return the arrays of its sum, and of its elements where scores ask for them."""
-        args = [emitter.emit(p) for p in variable.inputs]
         if not self._scores.by_element(labels):
-            total = variable.emit_log_prob(emitter, value, args, scale=scale, log_q=log_q)
+            total = emit_total(emitter, variable, value, scale, log_q)
             return total, total
+        args = [emitter.emit(p) for p in variable.inputs]
         elements = variable.emit_log_prob(emitter, value, args, scale=scale, summed=False, log_q=log_q)
         return emitter.total(elements, n_events(variable)), elements
 

@@ -252,9 +252,9 @@ class Expectations:
 
     def _emit_shared(self, variable: RandomVariable) -> None:
         """Emit the parts of the parameters that are the same in all states once."""
-        for e in ancestors(variable.inputs, lambda e: e.inputs):
+        for e in ancestors(variable.inputs, lambda e: e.operands):
             if e not in self._varies:
-                self._varies[e] = e in self._owned or any(self._varies[x] for x in e.inputs)
+                self._varies[e] = e in self._owned or any(self._varies[x] for x in e.operands)
             if not self._varies[e]:
                 self._emitter.emit(e)
 

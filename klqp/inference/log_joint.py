@@ -14,6 +14,7 @@ from klqp.inference.latents import read_latent_vars
 from klqp.inference.problem import Problem, checked_value, read_data
 from klqp.model.ancestral import pack
 from klqp.model.emitter import Emitter
+from klqp.model.fused import emit_total
 from klqp.model.parameter import Parameter, Placeholder
 from klqp.model.random_variable import RandomVariable
 from klqp.targets import coerce
@@ -164,7 +165,7 @@ class LogJoint:
         core = _core.Model()
         parameters = [e for e in self._problem.model if isinstance(e, Parameter)]
         offsets, params = pack(parameters)
-        emitter = Emitter(core, offsets, trainable=set())
+        emitter = Emitter(core, offsets, trainable=set(), shared=self._problem.shared)
         u = core.input(self.dim)
         for z in self.latent_vars:
             begin = self.slices[z.name].start
@@ -180,9 +181,8 @@ class LogJoint:
             emitter.arrays[variable] = emitter.emit(value) if fed else core.data(value)  # type: ignore[arg-type]
         for e in self._problem.model:
             if isinstance(e, RandomVariable):
-                args = [emitter.emit(p) for p in e.inputs]
                 kind = "likelihood" if e in self._problem.observed else "prior"
-                core.term(kind, e.name, e.emit_log_prob(emitter, emitter.arrays[e], args))
+                core.term(kind, e.name, emit_total(emitter, e, emitter.arrays[e]))
         for placeholder, values in self._feeds.items():
             emitter.set_placeholder(placeholder, values)
         return core.as_target(u, params)

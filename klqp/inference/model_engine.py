@@ -152,7 +152,9 @@ class ModelEngine:
         """The estimator in words, one line for each factor."""
         if not self.problem.factors:
             return "no latent variables: maximum likelihood by exact gradients"
-        return "\n".join(f"{f.name}: {f.describe()}; {self.plan.words(f)}" for f in self.problem.factors)
+        factors = [f"{f.name}: {f.describe()}; {self.plan.words(f)}" for f in self.problem.factors]
+        fused = [f"{y.name}: fused likelihood, {words}" for y, words in self.compiled.fused.items()]
+        return "\n".join(factors + fused)
 
     def fingerprint(self) -> str:
         """Return what a snapshot must agree in to be continued by this run, as text."""

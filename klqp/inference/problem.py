@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -87,6 +88,15 @@ class Problem:
         """Random variables of the model that are neither observed nor latent: drawn from their priors."""
         known = {*self.latents, *self.observed, *self.conditional}
         return tuple(e for e in self.model if isinstance(e, RandomVariable) and e not in known)
+
+    @cached_property
+    def shared(self) -> frozenset[Expression]:
+        """What more than one expression is computed from."""
+        roots = [*self.latents, *self.observed, *self.conditional, *self.conditional.values(), *self.penalties]
+        roots += [f.q for f in self.factors if isinstance(f.q, RandomVariable)]
+        users = Counter(x for e in ancestors(roots, lambda e: e.inputs) for x in set(e.inputs))
+        users.update(self.penalties)
+        return frozenset(e for e, n in users.items() if n > 1)
 
     @cached_property
     def drawn(self) -> frozenset[RandomVariable]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import ChainMap
-from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Callable, Collection, Iterable, Mapping, MutableMapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,9 @@ from klqp import _core
 from klqp.model.callbacks import LogDensityCall
 from klqp.model.expression import Expression
 from klqp.model.parameter import Parameter, Placeholder
+
+if TYPE_CHECKING:
+    from klqp.model.random_variable import RandomVariable
 
 __all__ = ["Emitter", "ancestors"]
 
@@ -46,13 +50,19 @@ class Emitter:
         The parameters that are optimised; default all.
     gradients : bool
         Whether gradients of the user's log densities are wanted.
+    shared : collection of Expression
+        What several others need, so that it is computed once on its own.
 
     Attributes
     ----------
     arrays : dict
         The number of the array of each expression that has one. Values of random variables are put here by the
         caller: draws, data.
+    fused : dict
+        Variables whose log density and linear predictor are one node, with what it is made of in words.
     """
+
+    fuses = True  # whether that is done: tests compare
 
     def __init__(
         self,
@@ -60,12 +70,15 @@ class Emitter:
         offsets: dict[Parameter, int],
         trainable: set[Parameter] | None = None,
         gradients: bool = True,
+        shared: Collection[Expression] = (),
     ) -> None:
         self.core = core
         self.gradients = gradients
         self.offsets = offsets
         self.trainable = set(offsets) if trainable is None else trainable
+        self.shared = shared
         self.arrays: MutableMapping[Expression, int] = {}
+        self.fused: dict[RandomVariable, str] = {}
         # The user's log densities, and those of one variable alone with the number of its array.
         self.calls: list[LogDensityCall] = []
         self.targets: list[tuple[_core.Target, int]] = []
@@ -74,9 +87,9 @@ class Emitter:
 
     def emit(self, expression: Expression) -> int:
         """Return the number of the expression's array, adding what it needs to the program."""
-        for node in ancestors([expression], lambda e: () if e in self.arrays else e.inputs):
+        for node in ancestors([expression], lambda e: () if e in self.arrays else e.operands):
             if node not in self.arrays:
-                self.arrays[node] = node.emit(self, [self.arrays[x] for x in node.inputs])
+                self.arrays[node] = node.emit(self, [self.arrays[x] for x in node.operands])
         return self.arrays[expression]
 
     def frozen(self) -> Emitter:

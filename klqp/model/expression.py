@@ -48,8 +48,13 @@ class Expression:
         """Number of axes."""
         return len(self.shape)
 
+    @property
+    def operands(self) -> tuple[Expression, ...]:
+        """The expressions whose arrays `emit` takes: the inputs, unless one is read otherwise."""
+        return self.inputs
+
     def emit(self, emitter: Emitter, inputs: Sequence[int]) -> int:
-        """Add this operation to a program, given the numbers of its inputs; return the number of its array."""
+        """Add this operation to a program, given the numbers of its operands; return the number of its array."""
         raise TypeError(f"{self!r} has no value of its own")
 
     # --- operators -------------------------------------------------------------------------------------------
@@ -90,6 +95,20 @@ class Expression:
         if ufunc not in _OPERATORS or method != "__call__" or options:
             raise TypeError(_refusal(ufunc, method))
         return _apply(ufunc.__name__, *inputs)
+
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        """Return an array that holds the expression as an object, as SciPy's sparse matrices on the left ask for.
+
+        Raises
+        ------
+        TypeError
+            If an array of numbers is wanted.
+        """
+        if dtype is not None and np.dtype(dtype) != object:
+            raise TypeError("an expression has no numbers before an inference runs")
+        out = np.empty((), object)
+        out[()] = self
+        return out
 
     def __neg__(self) -> Expression:
         return _apply("negative", self)
@@ -236,8 +255,28 @@ def as_data(value: Any, what: str, allow_nan: bool = False) -> Float64:
     TypeError
         If they are not real numbers.
     ValueError
-        If they are ragged, or hold NaN.
+        If they are ragged or masked, or hold NaN.
     """
+    out = np.array(require_numbers(value, what), np.float64, order="C")
+    if not allow_nan and np.isnan(out).any():
+        first = tuple(int(i) for i in np.argwhere(np.isnan(out))[0])
+        raise ValueError(f"{what} must not hold NaN, but it does at index {first}")
+    out.flags.writeable = False
+    return out
+
+
+def require_numbers(value: Any, what: str) -> npt.NDArray[Any]:
+    """Return data as a plain array, not copied where they are one.
+
+    Raises
+    ------
+    TypeError
+        If they are not real numbers.
+    ValueError
+        If they are ragged, masked, or none.
+    """
+    if hasattr(value, "_mask") and np.ma.is_masked(value):  # numpy.ma is slow to import
+        raise ValueError(f"{what} must not hold masked values: leave them out, or fill them in")
     try:
         array = np.asarray(value)
     except ValueError as error:
@@ -247,9 +286,4 @@ def as_data(value: Any, what: str, allow_nan: bool = False) -> Float64:
         raise TypeError(f"{what} must hold real numbers, not {came}")
     if array.size == 0:
         raise ValueError(f"{what} must have elements, but its shape is {array.shape}")
-    out = np.array(array, np.float64, order="C")
-    if not allow_nan and np.isnan(out).any():
-        first = tuple(int(i) for i in np.argwhere(np.isnan(out))[0])
-        raise ValueError(f"{what} must not hold NaN, but it does at index {first}")
-    out.flags.writeable = False
-    return out
+    return array

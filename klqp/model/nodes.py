@@ -15,6 +15,7 @@ from typing import Any, TypeGuard
 import numpy as np
 import numpy.typing as npt
 
+from klqp.model.design import Design, Product, has_design, is_matrix, is_sparse
 from klqp.model.expression import Constant, Expression, Node, Reshaped, as_expression
 
 __all__ = [
@@ -211,6 +212,8 @@ def subtract(a: Any, b: Any) -> Expression:
 
 def multiply(a: Any, b: Any) -> Expression:
     """Return a * b, broadcast as NumPy does."""
+    if isinstance(a, np.matrix) or isinstance(b, np.matrix):
+        raise TypeError("* of an np.matrix is a product of matrices, of expressions not: write @, or use np.asarray")
     x, y = as_expression(a), as_expression(b)
     if _is_number(y):
         return _with_number("multiply_constant", x, y)
@@ -248,20 +251,33 @@ def broadcast_to(x: Any, shape: Shape) -> Expression:
 def matmul(a: Any, b: Any) -> Expression:
     """Return the matrix product of arrays with one or two axes.
 
+    Parameters
+    ----------
+    a, b : array_like, expression or sparse matrix
+        A matrix of data that is multiplied by an expression is not copied where it is float64 or float32 and its rows
+        or columns are contiguous: do not change it while the model is used. Matrices of SciPy stay sparse.
+
     Raises
     ------
     ValueError
-        If the shapes do not fit, or have other numbers of axes.
+        If the shapes do not fit, or have other numbers of axes; if a matrix holds NaN or infinite numbers.
     """
-    x, y = as_expression(a), as_expression(b)
+    if is_sparse(b) or (is_matrix(b) and isinstance(a, Expression) and a.ndim == 1):
+        left = b.T if is_sparse(b) else np.asarray(b).T
+        return transpose(matmul(left, transpose(a)))
+    x, y = Design(a) if is_matrix(a) else as_expression(a), as_expression(b)
     if not (1 <= x.ndim <= 2 and 1 <= y.ndim <= 2) or x.shape[-1] != y.shape[0]:
         raise ValueError(f"cannot multiply matrices of shapes {x.shape} and {y.shape}")
+    if has_design(x):
+        return Product(x, y)
     m, k, n = (x.shape[0] if x.ndim == 2 else 1), x.shape[-1], (y.shape[1] if y.ndim == 2 else 1)
     return Node("matmul", [x, y], x.shape[:-1] + y.shape[1:], integers={"m": [m], "k": [k], "n": [n]})
 
 
 def dot(a: Any, b: Any) -> Expression:
     """Return the sum of a * b along the last axis: with gathered rows, ``dot(u[i], v[j])``."""
+    if is_matrix(a) and isinstance(b, Expression) and b.ndim == 1:
+        return matmul(a, b)
     return sum(multiply(a, b), -1)
 
 
@@ -483,8 +499,14 @@ def stack(parts: Sequence[Any], axis: int = 0) -> Expression:
     return concatenate([reshape(x, (*shape[:at], 1, *shape[at:])) for x in xs], at)
 
 
-def take(x: Expression, key: Any) -> Expression:
+def take(x: Any, key: Any) -> Expression:
     """Return ``x[key]``: integers, slices, integer arrays, Ellipsis, None; or one placeholder of integers.
+
+    Parameters
+    ----------
+    x : expression, array_like or sparse matrix
+        ``take(X, index) @ w`` reads the rows of a matrix of data where they lie, as `matmul` does.
+    key : index
 
     Raises
     ------
@@ -494,7 +516,8 @@ def take(x: Expression, key: Any) -> Expression:
         If it is out of bounds.
     """
     if isinstance(key, Expression):
-        return _take_rows(x, key)
+        return _take_rows(Design(x) if is_matrix(x) else as_expression(x), key)
+    x = as_expression(x)
     parts = key if isinstance(key, tuple) else (key,)
     if any(isinstance(part, Expression) for part in parts):
         raise TypeError("an index that is an expression must be the only one: x[index] takes rows")

@@ -16,6 +16,7 @@ from klqp.model.supports import REAL, Support
 
 if TYPE_CHECKING:
     from klqp.model.emitter import Emitter
+    from klqp.model.glm import GLM
 
 __all__ = ["Distribution", "ElementwiseDistribution", "RandomVariable"]
 
@@ -107,6 +108,8 @@ class Distribution(RandomVariable):
     # or "uniform" numbers, and whether draws have a derivative in the parameters.
     noise_kind: ClassVar[str] = "normal"
     pathwise: ClassVar[bool] = True
+    # The ways in which it is the likelihood of a generalised linear model.
+    glm: ClassVar[tuple[GLM, ...]] = ()
 
     def __init__(
         self,

@@ -513,6 +513,53 @@ def test_memory_grows_by_the_traces_alone(kind, n_steps, child, request):
     assert megabytes < 1.5 * traces + 3  # vectors grow by doubling
 
 
+REGRESSION = """
+import sys, tracemalloc
+import numpy as np
+import klqp
+
+
+def peak():
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("VmHWM")) * 1024
+
+
+N, D = 200_000, 50
+layout, source = sys.argv[1:]
+rng = np.random.default_rng(0)
+
+
+def regress(X, y):
+    w, b = klqp.Normal(0.0, 1.0, shape=D, name="w"), klqp.Normal(0.0, 1.0, name="b")
+    inference = klqp.KLqp([w, b], data={klqp.Bernoulli(logits=X @ w + b): y})
+    inference.run(n_iter=3, n_samples=8, seed=1, progress=False)
+    assert "fused" in inference.estimator
+
+
+y = rng.random(N) < 0.5
+regress(rng.normal(size=(500, D)), y[:500])  # the libraries' own memory
+if layout == "mapped":
+    X = np.memmap(source, np.float32, "r", shape=(N, D))
+else:
+    X = np.empty((N, D), {"float32": np.float32}.get(layout, np.float64), order="F" if layout == "columns" else "C")
+    for begin in range(0, N, 1000):
+        X[begin : begin + 1000] = rng.normal(size=(1000, D))
+before = peak()
+tracemalloc.start()
+regress(X, y)
+print(max(tracemalloc.get_traced_memory()[1], 0 if layout == "mapped" else peak() - before) / X.nbytes)
+"""
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="memory is measured on Linux")
+@pytest.mark.parametrize("layout", ["rows", "columns", "float32", "mapped"])
+def test_a_regression_takes_a_fifth_of_its_data_beside_them(layout, child, tmp_path):
+    path = tmp_path / "X"
+    if layout == "mapped":
+        np.zeros((200_000, 50), np.float32).tofile(path)
+    assert float(run_child(child, REGRESSION, layout, str(path))) < 0.2
+
+
 def test_runs_are_freed(library):
     function, calls = _names["load"](library), []
 

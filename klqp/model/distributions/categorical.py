@@ -12,6 +12,7 @@ from klqp.model.distributions.alternatives import exactly_one
 from klqp.model.distributions.entropy import EntropyByFormula
 from klqp.model.distributions.event import EventDistribution, last_size
 from klqp.model.expression import Expression
+from klqp.model.glm import GLM, given
 from klqp.model.nodes import exp, log_softmax, xlogy
 from klqp.model.random_variable import Shape
 from klqp.model.supports import COUNT, COUNT_VECTOR, INTEGER, ONE_HOT, ORDERED, REAL, REAL_VECTOR, SIMPLEX, Support
@@ -105,6 +106,7 @@ class Categorical(_OneCategory):
 
     parameter_supports: ClassVar[Mapping[str, Support]] = {"logits": REAL_VECTOR, "probs": SIMPLEX}
     law = "categorical"
+    glm = (GLM("categorical_logits", given("logits")),)
 
     def __init__(
         self, logits: Any = None, probs: Any = None, *, shape: int | Shape | None = None, name: str | None = None
@@ -252,6 +254,7 @@ class OrderedLogistic(EventDistribution):
 
     parameter_supports: ClassVar[Mapping[str, Support]] = {"cutpoints": ORDERED, "loc": REAL}
     law = "ordered_logistic"
+    glm = (GLM("ordered_logistic", given("loc"), ("cutpoints",), vector="cutpoints"),)
 
     def __init__(self, cutpoints: Any, loc: Any, *, shape: int | Shape | None = None, name: str | None = None) -> None:
         super().__init__({"cutpoints": cutpoints, "loc": loc}, shape=shape, name=name, support=INTEGER)

@@ -13,6 +13,7 @@ from klqp.model.distributions.draws import DiscreteDraws
 from klqp.model.distributions.entropy import EntropyByFormula
 from klqp.model.distributions.summation import bulk, summed_entropy
 from klqp.model.expression import Constant, Expression
+from klqp.model.glm import GLM, given, inverse_of, log_of
 from klqp.model.nodes import exp, log, sigmoid, softplus, xlog1py, xlogy
 from klqp.model.random_variable import Shape
 from klqp.model.supports import (
@@ -72,6 +73,7 @@ class Bernoulli(DiscreteDraws, EntropyByFormula):
     """
 
     parameter_supports: ClassVar[Mapping[str, Support]] = {"logits": REAL, "probs": UNIT_INTERVAL}
+    glm = (GLM("bernoulli_logits", given("logits")), GLM("bernoulli_logits", inverse_of("sigmoid", "probs")))
 
     def __init__(
         self, logits: Any = None, probs: Any = None, *, shape: int | Shape | None = None, name: str | None = None
@@ -145,6 +147,10 @@ class Binomial(DiscreteDraws):
         "logits": REAL,
         "probs": UNIT_INTERVAL,
     }
+    glm = (
+        GLM("binomial_logits", given("logits"), ("total_count",)),
+        GLM("binomial_logits", inverse_of("sigmoid", "probs"), ("total_count",)),
+    )
 
     def __init__(
         self,
@@ -281,6 +287,7 @@ class Poisson(DiscreteDraws):
     """
 
     parameter_supports: ClassVar[Mapping[str, Support]] = {"rate": NONNEGATIVE, "log_rate": REAL}
+    glm = (GLM("poisson_log", given("log_rate")), GLM("poisson_log", log_of("rate")))
 
     def __init__(
         self, rate: Any = None, log_rate: Any = None, *, shape: int | Shape | None = None, name: str | None = None
@@ -334,6 +341,10 @@ class NegativeBinomial(DiscreteDraws):
         "logits": REAL,
         "probs": UNIT_INTERVAL_BELOW_1,
     }
+    glm = (
+        GLM("negative_binomial_log", given("logits"), ("total_count",)),
+        GLM("negative_binomial_log", inverse_of("sigmoid", "probs"), ("total_count",)),
+    )
 
     def __init__(
         self,

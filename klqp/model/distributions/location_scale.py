@@ -13,6 +13,7 @@ from klqp.model.distributions.draws import LocationScaleDraws
 from klqp.model.distributions.entropy import EntropyByFormula
 from klqp.model.distributions.gamma_draws import GammaDraws
 from klqp.model.expression import Expression
+from klqp.model.glm import GLM, given
 from klqp.model.nodes import digamma, lgamma, log
 from klqp.model.random_variable import ElementwiseDistribution, Shape
 from klqp.model.supports import POSITIVE, REAL, Support
@@ -188,6 +189,7 @@ class StudentT(GammaDraws, ElementwiseDistribution, EntropyByFormula):
 
     parameter_supports: ClassVar[Mapping[str, Support]] = {"df": POSITIVE, "loc": REAL, "scale": POSITIVE}
     kernel = "student_t"
+    glm = (GLM("student_t", given("loc"), ("df", "scale")),)
     normals_per_element = 2
 
     def __init__(

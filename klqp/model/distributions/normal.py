@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from klqp.model.distributions.entropy import EntropyByFormula
 from klqp.model.expression import Expression
+from klqp.model.glm import GLM, given
 from klqp.model.nodes import log
 from klqp.model.random_variable import ElementwiseDistribution, Shape
 from klqp.model.supports import POSITIVE, REAL, Support
@@ -63,6 +64,7 @@ class Normal(NormalDraws):
 
     parameter_supports: ClassVar[Mapping[str, Support]] = {"loc": REAL, "scale": POSITIVE}
     kernel = "normal"
+    glm = (GLM("normal", given("loc"), ("scale",)),)
 
     def __init__(
         self, loc: Any = 0.0, scale: Any = 1.0, *, shape: int | Shape | None = None, name: str | None = None

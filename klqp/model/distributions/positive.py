@@ -14,6 +14,7 @@ from klqp.model.distributions.entropy import EntropyByFormula
 from klqp.model.distributions.gamma_draws import GammaDraws
 from klqp.model.distributions.normal import HALF_LOG_2_PI_E, NormalDraws
 from klqp.model.expression import Constant, Expression
+from klqp.model.glm import GLM, log_mean_of_gamma
 from klqp.model.nodes import digamma, lgamma, log
 from klqp.model.random_variable import ElementwiseDistribution, Shape
 from klqp.model.supports import MOVING_LOWER, POSITIVE, REAL, Support, lower_bounded
@@ -197,6 +198,7 @@ class Gamma(GammaDraws, ElementwiseDistribution, EntropyByFormula):
 
     parameter_supports: ClassVar[Mapping[str, Support]] = {"concentration": POSITIVE, "rate": POSITIVE}
     kernel = "gamma"
+    glm = (GLM("gamma_log", log_mean_of_gamma, ("concentration",)),)
 
     def __init__(
         self, concentration: Any, rate: Any = 1.0, *, shape: int | Shape | None = None, name: str | None = None
