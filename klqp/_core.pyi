@@ -1,5 +1,5 @@
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -57,6 +57,22 @@ class PythonTarget(Target):
         coerce: Callable[[Any, tuple[int, ...], str], Float64],
     ) -> None: ...
     def prime(self, z: Float64) -> bool: ...
+
+class BridgeStanModel:
+    def __init__(
+        self,
+        model: int,
+        value: int,
+        gradient: int,
+        free_error: int,
+        dim: int,
+        propto: bool,
+        jacobian: bool,
+        threads: bool,
+    ) -> None: ...
+    @property
+    def address(self) -> int: ...
+    function: ClassVar[int]
 
 def native_target(capsule: Any, dim: int) -> Target: ...
 

@@ -34,7 +34,7 @@ class NativeLogDensity:
     function : object
         A ctypes or cffi function pointer, a numba ``cfunc``, a ``scipy.LowLevelCallable``, a Cython function's
         capsule, a capsule ``"klqp.logdensity.v1"`` or an object with ``__klqp_logdensity__``, of one of the two
-        types in ``klqp/native.h``.
+        types in ``klqp/native.h``; or a ``bridgestan.StanModel``.
     user_data : int, ctypes or cffi pointer, optional
         The address handed to every call; default: what `function` brings, otherwise NULL. The pointer is kept, but
         the caller keeps alive the memory behind an int.
@@ -48,13 +48,13 @@ class NativeLogDensity:
     """
 
     def __init__(self, function: Any, user_data: Any = None, *, reentrant: bool = False) -> None:
-        found = _find(function)
-        if found is None:
+        source = capsule_of(function)
+        if source is None:
             raise TypeError(f"{function!r} carries no native function; expected\n  {_BATCHED}\nor\n  {_POINTWISE}")
-        address, own_data, flags = found
+        address, own_data, flags = _native.logdensity_capsule(source)
         data = own_data if user_data is None else _address(user_data)
         flags |= _native.REENTRANT if reentrant else 0
-        self._capsule = _native.make_capsule(address, data, flags, (function, user_data))
+        self._capsule = _native.make_capsule(address, data, flags, (source, user_data))
 
     def __klqp_logdensity__(self) -> Any:
         """Return the capsule ``"klqp.logdensity.v1"``."""
@@ -68,6 +68,7 @@ def capsule_of(value: Any) -> Any | None:
     """
     if _is_ours(value):
         return value
+    value = _with_protocol(value)
     protocol = getattr(value, "__klqp_logdensity__", None)
     if protocol is not None and not isinstance(value, type):
         capsule = protocol()
@@ -79,14 +80,27 @@ def capsule_of(value: Any) -> Any | None:
     return None if found is None else _native.make_capsule(*found, value)
 
 
+def dim_of(value: Any) -> int | None:
+    """Return the number of coordinates of a log density that knows it, otherwise None."""
+    dim = getattr(_with_protocol(value), "dim", None)
+    return dim if isinstance(dim, int) and not isinstance(value, type) else None
+
+
+def _with_protocol(value: Any) -> Any:
+    """Return an object with ``__klqp_logdensity__`` for a model of another library that has none, or `value`."""
+    if not hasattr(value, "stanlib"):
+        return value
+    from klqp.adapters.bridgestan import StanLogDensity, is_stan_model
+
+    return StanLogDensity(value) if is_stan_model(value) else value
+
+
 def _is_ours(value: Any) -> bool:
     return _native.is_capsule(value) and _native.capsule_name(value) == _native.CAPSULE_NAME
 
 
 def _find(value: Any) -> tuple[int, int, int] | None:
     """Return (address, address of the user data, flags) of the C function in `value`, None without one."""
-    if _is_ours(value) or (hasattr(value, "__klqp_logdensity__") and not isinstance(value, type)):
-        return _native.logdensity_capsule(capsule_of(value))
     if _native.is_capsule(value):
         return _from_signature_capsule(value)
     if type(value).__name__ == "LowLevelCallable" and isinstance(value, tuple):

@@ -52,6 +52,7 @@ class Elbo final : public Objective {
     return estimator_->add_gradient(batch, *family_, grad, team);
   }
   Evaluation look_again() override { return evaluation_; }
+  std::string explain(Index draw) override { return target_->explain(draw); }
 
   void project(Span params) const noexcept override { family_->project(params); }
   void proximal_step(double gamma, Span params) const noexcept override { family_->proximal_step(gamma, params); }

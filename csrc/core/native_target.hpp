@@ -44,6 +44,10 @@ class NativeTarget : public Target {
     return {logp_.data(), grad_.data()};
   }
 
+ protected:
+  const klqp_logdensity_v1& function() const noexcept { return function_; }
+  const double* point(Index i) const noexcept { return z_.data() + i * dim_; }
+
  private:
   static constexpr Index kPieces = 16;  // calls a reentrant function's batch is cut into, on any number of threads
 

@@ -51,6 +51,9 @@ class Objective {
   virtual std::string term_name(Index /*term*/) const { return {}; }
   virtual std::string coordinate_name(Index coordinate) const { return " in coordinate " + std::to_string(coordinate); }
 
+  // Why a draw of the last evaluate() was not finite, in the words of the density itself; empty where it has none.
+  virtual std::string explain(Index /*draw*/) { return {}; }
+
   // Restores the constraints on params (P) after an optimizer's step.
   virtual void project(Span params) const noexcept = 0;
   // Exact step of size gamma on the entropy alone; only where proximal() is true.

@@ -26,9 +26,10 @@ std::string Rejections::describe(const Objective& objective) const {
   char head[80], found[40];
   std::snprintf(head, sizeof head, "first at step %.0f, draw %.0f: ", step, draw);
   std::snprintf(found, sizeof found, " %g", value);
+  const std::string why = explanation.empty() ? "" : " (" + explanation + ")";
   if (coordinate < 0.0)
-    return std::string(head) + "log density" + objective.term_name(static_cast<Index>(term)) + found;
-  return std::string(head) + "gradient" + found + objective.coordinate_name(static_cast<Index>(coordinate));
+    return std::string(head) + "log density" + objective.term_name(static_cast<Index>(term)) + found + why;
+  return std::string(head) + "gradient" + found + objective.coordinate_name(static_cast<Index>(coordinate)) + why;
 }
 
 void Rejections::visit_state(StateVisitor& visitor) {
@@ -169,6 +170,7 @@ void Run::reject(Index draw, Index coordinate, double value) {
     rejections_.draw = static_cast<double>(draw);
     rejections_.coordinate = static_cast<double>(coordinate);
     rejections_.term = coordinate < 0 ? static_cast<double>(parts_.objective->culprit(draw)) : -1.0;
+    rejections_.explanation = parts_.objective->explain(draw);
     rejections_.value = std::isnan(value) ? std::numeric_limits<double>::quiet_NaN() : value;  // never "-nan"
   }
   const bool outside = coordinate < 0 && value < 0.0;
@@ -302,6 +304,7 @@ void Run::restore(const Snapshot& snapshot) {
   RestoreState check(snapshot, false);
   visit_state(check);
   RestoreState commit(snapshot, true);
+  rejections_.explanation.clear();
   visit_state(commit);
   moved_before_ = all_;
 }

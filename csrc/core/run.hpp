@@ -37,6 +37,7 @@ struct Rejections {
   double coordinate = -1.0;  // of the gradient; -1 when the log density itself was not finite
   double term = -1.0;        // of the objective that is to blame, where it has terms
   double value = 0.0;        // what was found there
+  std::string explanation;   // of the log density, where it gives one; not part of a snapshot
 
   double total() const noexcept { return minus_inf + invalid; }
   std::string describe(const Objective& objective) const;

@@ -1,6 +1,8 @@
 // Target: gives log p and its gradient at a batch of points.
 #pragma once
 
+#include <string>
+
 #include "core/parallel.hpp"
 #include "core/view.hpp"
 
@@ -24,8 +26,10 @@ class Target {
   // Log density at the points last handed out, and its gradient if asked for. May throw; the result stays valid
   // until the next call of points().
   virtual Evaluation evaluate(Order order, Team& team) = 0;
-  // Whether evaluate() needs the interpreter.
+  // Whether evaluate() can do without the interpreter.
   virtual bool native() const = 0;
+  // Why the last evaluate() could not compute a point, in the density's own words; empty where it has none.
+  virtual std::string explain(Index /*point*/) { return {}; }
 };
 
 }  // namespace klqp

@@ -88,6 +88,8 @@ class Node {
   virtual bool elementwise() const { return false; }
   // Whether it can do without the interpreter.
   virtual bool native() const { return true; }
+  // Why the last forward() could not compute a row, in the words of the user's own function; empty where it has none.
+  virtual std::string explain(Index /*row*/) { return {}; }
   // Rough number of elementary operations for S draws, forward and back.
   virtual Index work(Index n_draws) const { return 8 * output_->rows(n_draws) * (output_->size + in(0).size); }
 

@@ -83,6 +83,7 @@ class ModelObjective final : public Objective {
   Index culprit(Index draw) const override;
   std::string term_name(Index term) const override;
   std::string coordinate_name(Index coordinate) const override;
+  std::string explain(Index draw) override { return model_->program.explain(draw); }
 
   void project(Span params) const noexcept override;
   void proximal_step(double, Span) const noexcept override {}

@@ -272,6 +272,13 @@ bool Program::native() const noexcept {
   return std::all_of(nodes_.begin(), nodes_.end(), [](const auto& node) { return node->native(); });
 }
 
+std::string Program::explain(Index draw) {
+  for (const auto& node : nodes_) {
+    if (std::string said = node->explain(node->output().per_draw ? draw : 0); !said.empty()) return said;
+  }
+  return {};
+}
+
 Index Program::work_per_step() const noexcept {
   Index work = 0;
   for (const Node* node : moving_) work += node->work(n_draws_);

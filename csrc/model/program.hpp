@@ -65,6 +65,8 @@ class Program {
   Index noise_dim() const noexcept { return noise_dim_; }
   const Ranges& uniforms() const noexcept { return uniforms_; }  // among the noise's columns
   bool native() const noexcept;
+  // Why a node could not compute a draw in the last forward(); empty where no node says so.
+  std::string explain(Index draw);
   Index work_per_step() const noexcept;
 
  private:

@@ -1,6 +1,7 @@
 // Targets in Python: a Python function, or a native one in a capsule.
 #include <pybind11/stl.h>
 
+#include "adapters/bridgestan.hpp"
 #include "core/native_target.hpp"
 #include "python/bindings.hpp"
 #include "python/numpy.hpp"
@@ -12,7 +13,7 @@ using klqp::Index;
 namespace {
 
 // A native target that keeps the capsule, and with it the function's owner, alive.
-class CapsuleTarget final : public klqp::NativeTarget {
+class CapsuleTarget : public klqp::NativeTarget {
  public:
   CapsuleTarget(py::capsule capsule, Index dim)
       : NativeTarget(*capsule.get_pointer<klqp_logdensity_v1>(), dim), capsule_(std::move(capsule)) {}
@@ -25,10 +26,30 @@ class CapsuleTarget final : public klqp::NativeTarget {
   py::object capsule_;
 };
 
+// A Stan model, which knows its dimension and says why it cannot compute a point.
+class BridgeStanTarget final : public CapsuleTarget {
+ public:
+  BridgeStanTarget(py::capsule capsule, Index dim) : CapsuleTarget(std::move(capsule), dim) {
+    if (dim != model().dim) {
+      throw klqp::ConfigError("the Stan model has " + std::to_string(model().dim) + " unconstrained coordinates, not " +
+                              std::to_string(dim));
+    }
+  }
+  std::string explain(Index i) override { return klqp::bridgestan_error(model(), point(i)); }
+
+ private:
+  const klqp::BridgeStanModel& model() const noexcept {
+    return *static_cast<const klqp::BridgeStanModel*>(function().user_data);
+  }
+};
+
 std::shared_ptr<klqp::Target> native_target(py::capsule capsule, Index dim) {
   if (std::string(capsule.name() ? capsule.name() : "") != KLQP_CAPSULE_NAME) {
     throw py::type_error(std::string("expected a capsule named \"") + KLQP_CAPSULE_NAME + "\"");
   }
+  const auto* const density = capsule.get_pointer<klqp_logdensity_v1>();
+  if (density->fn == reinterpret_cast<void*>(&klqp::bridgestan_log_density))
+    return std::make_shared<BridgeStanTarget>(std::move(capsule), dim);
   return std::make_shared<CapsuleTarget>(std::move(capsule), dim);
 }
 

@@ -5,6 +5,7 @@
 
 void bind_kernels(pybind11::module_& module);
 void bind_errors(pybind11::module_& module);
+void bind_bridgestan(pybind11::module_& module);
 void bind_targets(pybind11::module_& module);
 void bind_family(pybind11::module_& module);
 void bind_bijectors(pybind11::module_& module);

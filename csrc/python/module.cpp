@@ -7,6 +7,7 @@ PYBIND11_MODULE(_core, module, pybind11::mod_gil_not_used()) {
   module.attr("__version__") = KLQP_VERSION;
   bind_errors(module);
   bind_kernels(module);
+  bind_bridgestan(module);
   bind_targets(module);
   bind_family(module);
   bind_bijectors(module);

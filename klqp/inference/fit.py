@@ -9,13 +9,14 @@ from klqp.families import Family
 from klqp.inference.klqp import KLqp
 from klqp.inference.settings import RunOptions
 from klqp.model.log_density import LogDensity
+from klqp.native import dim_of
 
 __all__ = ["fit"]
 
 
 def fit(
     log_density: Any,
-    dim: int,
+    dim: int | None = None,
     *,
     q: str | Family = "mean_field",
     rank: int | None = None,
@@ -30,8 +31,8 @@ def fit(
         ``logp (S,)``, ``grad (S, dim)``, or ``logp`` alone, which leads to score-function gradients. It is called
         once a step, on the calling thread, and may keep what it gets. -inf says that a point is outside the
         support. See `klqp.native` for C functions.
-    dim : int
-        Number of coordinates.
+    dim : int, optional
+        Number of coordinates; default: the attribute ``dim`` of a log density that has one, as Stan models have.
     q : {"mean_field", "full_rank", "low_rank"} or Family, default "mean_field"
         The approximating family.
     rank : int, optional
@@ -51,7 +52,10 @@ def fit(
     >>> inference.posterior["z"].mean().round(2)
     array([3., 3.])
     """
-    z = LogDensity(log_density, shape=positive_int("dim", dim))
+    size = dim_of(log_density) if dim is None else dim
+    if size is None:
+        raise TypeError("dim, the number of coordinates, is missing")
+    z = LogDensity(log_density, shape=positive_int("dim", size))
     inference = KLqp([z], q=q, rank=rank)
     inference.run(**options)
     return inference

@@ -21,7 +21,6 @@ from klqp.inference.settings import Settings
 from klqp.model.log_density import LogDensity
 from klqp.model.parameter import Placeholder
 from klqp.model.random_variable import RandomVariable
-from klqp.native import capsule_of
 
 __all__ = ["ModelEngine"]
 
@@ -242,7 +241,7 @@ class ModelEngine:
         Those of data that have not come yet are taken to give them.
         """
         problem = self.problem
-        asked = [e for e in problem.model if isinstance(e, LogDensity) and capsule_of(e.fn) is None]
+        asked = [e for e in problem.model if isinstance(e, LogDensity) and not e.is_native]
         if not asked or not problem.factors or demand.gradient is not None or self.settings.gradient != "auto":
             return True
         trial = CompiledModel(problem, Plan.of_draws(problem))

