@@ -247,7 +247,7 @@ class CompiledModel:
             self._scored[factor] = self.core.family_score(u, params)
 
     def _uniform_scale(self, factor: Factor) -> float:
-        factors = [np.unique(self.plan.scale.get(z, np.ones(()))) for z in factor.latents]  # type: ignore[arg-type]
+        factors = [np.unique(self.plan.scale.get(z, np.ones(()))) for z in factor.latents]
         values = np.unique(np.concatenate(factors))
         if values.size != 1:
             raise ValueError(

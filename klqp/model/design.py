@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -57,7 +57,8 @@ class Design(Constant):
     def native(self) -> _core.DesignMatrix:
         """Return the matrix as the core reads it; it keeps the arrays alive."""
         if self.sparse:
-            return _core.DesignMatrix.csr(self.value.data, self.value.indices, self.value.indptr, self.shape)
+            n, d = self.shape
+            return _core.DesignMatrix.csr(self.value.data, self.value.indices, self.value.indptr, (n, d))
         return _core.DesignMatrix(self.value)
 
     def emit(self, emitter: Emitter, inputs: Sequence[int]) -> int:
@@ -86,6 +87,9 @@ class Product(Node):
     coef : Expression
     """
 
+    # Dense matrices of up to so many numbers, 2 MB, are copied after all: the node for whole matrices is faster then.
+    small: ClassVar[int] = 2**18
+
     def __init__(self, matrix: Expression, coef: Expression) -> None:
         n, d = matrix.shape
         k = coef.shape[1] if coef.ndim == 2 else 1
@@ -100,6 +104,8 @@ class Product(Node):
     def emit(self, emitter: Emitter, inputs: Sequence[int]) -> int:
         """Add the product to a program."""
         coef, *rows = inputs
+        if not (rows or self.design.sparse) and self.design.size <= self.small:
+            return super().emit(emitter, [emitter.emit(self.design), coef])
         return emitter.core.product(self.design.native(), coef, self.integers["n"][0], *rows)
 
 

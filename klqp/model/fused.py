@@ -65,21 +65,16 @@ class _Fusion:
     def emit(self, value: int, scale: int | None) -> int | None:
         """Add the log density; return None where it is no generalised linear model."""
         for glm in self._variable.glm:
-            terms = self._read(glm)
+            predictor = glm.link(self._variable.parameters)
+            if predictor is None or not all(self._fits(glm, key) for key in glm.parameters):
+                continue
+            k = predictor.shape[-1] if glm.columns else 1
+            if predictor.size != self._n * k:
+                continue
+            terms = read_linear_predictor(predictor, self._n, k, self._is_data, self._is_shared)
             if terms is not None:
-                return self._emit(glm, terms, value, scale)
+                return self._emit(glm, k, terms, value, scale)
         return None
-
-    def _read(self, glm: GLM) -> list[Term] | None:
-        """Return the terms of the linear predictor, None where something does not fit."""
-        parameters = self._variable.parameters
-        predictor = glm.link(parameters)
-        if predictor is None or predictor.size % self._n or not all(self._fits(glm, key) for key in glm.parameters):
-            return None
-        k = predictor.size // self._n
-        if (k > 1) != (glm.name in MANY_COLUMNS):
-            return None
-        return read_linear_predictor(predictor, self._n, k, self._is_data, self._is_shared)
 
     def _fits(self, glm: GLM, key: str) -> bool:
         """Return whether the core takes another parameter as it is: one number, a number of data a row, or a vector."""
@@ -104,11 +99,8 @@ class _Fusion:
     def _is_shared(self, expression: Expression) -> bool:
         return expression in self._emitter.shared or expression in self._emitter.arrays
 
-    def _emit(self, glm: GLM, terms: list[Term], value: int, scale: int | None) -> int:
+    def _emit(self, glm: GLM, k: int, terms: list[Term], value: int, scale: int | None) -> int:
         emitter = self._emitter
-        k = max(
-            (term.coef.shape[1] for term in terms if isinstance(term, MatrixTerm) and term.coef.ndim == 2), default=1
-        )
         predictor = _core.Predictor(self._n, k)
         for term in terms:
             _add(predictor, term, emitter.emit)
@@ -117,9 +109,6 @@ class _Fusion:
         others = [emitter.emit(self._variable.parameters[key]) for key in glm.parameters]
         emitter.fused[self._variable] = f"{glm.name} of {_words(terms)}"
         return emitter.core.glm(glm.name, predictor, value, others, *(() if scale is None else (scale,)))
-
-
-MANY_COLUMNS = ("categorical_logits",)
 
 
 def _add(predictor: Predictor, term: Term, emit: Callable[[Expression], int]) -> None:

@@ -29,12 +29,15 @@ class GLM:
         The other parameters, in the core's order.
     vector : str, optional
         The parameter that is a vector for all rows.
+    columns : bool
+        Whether the linear predictor has a last axis: one number for each category.
     """
 
     name: str
     link: Link
     parameters: tuple[str, ...] = ()
     vector: str | None = None
+    columns: bool = False
 
 
 def given(key: str) -> Link:

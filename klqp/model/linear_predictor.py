@@ -42,6 +42,8 @@ class ArrayTerm:
     value: Expression
 
 
+MOST_MATRICES = 16  # of one predictor: csrc/model/fused/predictor_pass.hpp
+
 Term = MatrixTerm | GatherTerm | ArrayTerm
 Predicate = Callable[[Expression], bool]
 
@@ -71,8 +73,36 @@ def read_linear_predictor(
     terms = _Reader(n, k, is_data, is_shared).read(predictor)
     if not any(isinstance(term, (MatrixTerm, GatherTerm)) for term in terms):
         return None
+    terms = _few_matrices(_with_columns_together(terms))
     indices = {term.rows for term in terms if isinstance(term, MatrixTerm) and isinstance(term.matrix, Design)}
     return terms if len(indices) <= 1 else None
+
+
+def _with_columns_together(terms: list[Term]) -> list[Term]:
+    """Return terms in which all covariates with a coefficient of their own are the columns of one matrix."""
+    columns = [term for term in terms if isinstance(term, MatrixTerm) and _is_column(term)]
+    if len(columns) < 2:
+        return terms
+    values = [x.matrix.inputs[0] if isinstance(x.matrix, Reshaped) else x.matrix for x in columns]
+    constants = [x.value.ravel() for x in values if isinstance(x, Constant)]
+    flat = [_flat(x) for x in values]
+    matrix = Constant(np.stack(constants, 1)) if len(constants) == len(flat) else nodes.stack(flat, 1)
+    coef = nodes.concatenate([term.coef for term in columns])
+    return [*(term for term in terms if term not in columns), MatrixTerm(matrix, None, coef)]
+
+
+def _is_column(term: MatrixTerm) -> bool:
+    return term.matrix.shape[1] == 1 and term.coef.ndim == 1 and not isinstance(term.matrix, Design)
+
+
+def _few_matrices(terms: list[Term]) -> list[Term]:
+    """Return terms with as many matrices as the core takes at once; further ones are multiplied by themselves."""
+    matrices = [term for term in terms if isinstance(term, MatrixTerm)]
+    out: list[Term] = [term for term in terms if not isinstance(term, MatrixTerm)]
+    for i, term in enumerate(matrices):
+        matrix = term.matrix if term.rows is None else nodes.take(term.matrix, term.rows)
+        out.append(term if i < MOST_MATRICES else ArrayTerm(nodes.matmul(matrix, term.coef)))
+    return out
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,11 @@ import scipy.sparse
 
 import klqp
 from klqp import _core
+from klqp.model.design import Product
 from klqp.model.distributions.events_registry import EVENT_DISTRIBUTIONS
 from klqp.model.distributions.registry import DISTRIBUTIONS
-from klqp.model.emitter import Emitter
+from klqp.model.emitter import Emitter, ancestors
+from klqp.model.parameter import Placeholder
 
 N, D, K, J = 37, 4, 3, 5
 
@@ -39,8 +41,6 @@ class Latents:
 
     def of(self, y):
         """Return those that a variable depends on."""
-        from klqp.model.emitter import ancestors
-
         used = set(ancestors([y], lambda e: e.inputs))
         return [z for z in vars(self).values() if z in used]
 
@@ -64,12 +64,12 @@ LIKELIHOODS = {
     "poisson_log, rate": lambda m, eta: (klqp.Poisson(klqp.exp(eta)), counts),
     "poisson_log, exposure": lambda m, eta: (klqp.Poisson(EXPOSURE * klqp.exp(eta)), counts),
     "poisson_log, product": lambda m, eta: (klqp.Poisson(2.0 * m.spread * klqp.exp(eta) / EXPOSURE), counts),
-    "negative_binomial_log": lambda m, eta: (klqp.NegativeBinomial(m.spread, logits=eta), counts),
-    "negative_binomial_log, mean": lambda m, eta: (
+    "negative_binomial_logits": lambda m, eta: (klqp.NegativeBinomial(m.spread, logits=eta), counts),
+    "negative_binomial_logits, mean": lambda m, eta: (
         klqp.NegativeBinomial(m.spread, logits=eta - klqp.log(m.spread)),
         counts,
     ),
-    "negative_binomial_log, probs": lambda m, eta: (klqp.NegativeBinomial(2.5, probs=klqp.sigmoid(eta)), counts),
+    "negative_binomial_logits, probs": lambda m, eta: (klqp.NegativeBinomial(2.5, probs=klqp.sigmoid(eta)), counts),
     "gamma_log": lambda m, eta: (klqp.Gamma(m.spread, m.spread / klqp.exp(eta)), EXPOSURE),
     "gamma_log, product": lambda m, eta: (klqp.Gamma(m.spread, m.spread * klqp.exp(-eta)), EXPOSURE),
     "gamma_log, rate": lambda m, eta: (klqp.Gamma(m.spread, klqp.exp(eta)), EXPOSURE),
@@ -100,6 +100,9 @@ PREDICTORS = {
     "groups": lambda m: X @ m.w + m.u[GROUP] + m.v[OTHER, 1] + m.b,
     "slopes": lambda m: X @ m.w + m.u[GROUP] * COVARIATE - COVARIATE * m.v[OTHER, 0] * 2.0,
     "slope and intercept": lambda m: m.b + m.w2[0] * COVARIATE + (m.u[GROUP] - m.w2[1]) * COVARIATE / EXPOSURE,
+    "covariates and matrix": lambda m: X @ m.w + sum(X[:, i] * m.u[i] for i in range(D)) + m.b * EXPOSURE,
+    "covariates that come later": lambda m: X @ m.w + m.b * EXPOSURE + m.w2[0] * klqp.placeholder(N, name="fed"),
+    "twenty matrices": lambda m: sum((X2 + i) @ m.w2 for i in range(20)) + X @ m.w,
     "groups only": lambda m: m.u[GROUP] - m.v[OTHER, 2],
     "a curve beside it": lambda m: X @ m.w + klqp.tanh(m.u[GROUP] * COVARIATE) + m.b,
     "product of two": lambda m: X @ m.w + m.u[GROUP] * m.v[OTHER, 1],
@@ -146,6 +149,11 @@ def fused(latents, data, **options):
     return lines[0] if lines else None
 
 
+def of_kind(variables, kind):
+    """Return all expressions of a type that variables depend on."""
+    return [e for e in ancestors(variables, lambda e: e.inputs) if isinstance(e, kind)]
+
+
 def compare(latents, data, unfused, tolerance=1e-12):
     """Compare log densities and gradients at some points, and whole fits."""
 
@@ -155,6 +163,8 @@ def compare(latents, data, unfused, tolerance=1e-12):
         return joint(points)
 
     def fit():
+        for parameter in of_kind(data, klqp.Parameter):
+            parameter.reset()
         inference = klqp.KLqp(latents, data=data)
         inference.run(n_iter=60, n_samples=3, seed=1)
         return inference.losses, [inference.posterior[z].mean() for z in latents]
@@ -195,23 +205,16 @@ def test_categories(name, unfused):
 def test_predictors(name, unfused):
     m = Latents()
     y = klqp.Bernoulli(logits=PREDICTORS[name](m))
-    data = {y: GROUP > 2}
-    for e in y.inputs[0].inputs:
-        data |= dict.fromkeys(placeholders(e), EXPOSURE)
+    data = {y: GROUP > 2} | dict.fromkeys(of_kind([y], Placeholder), EXPOSURE)
     assert "bernoulli_logits" in fused(m.of(y), data)
     compare(m.of(y), data, unfused)
 
 
-def placeholders(e):
-    from klqp.model.emitter import ancestors
-    from klqp.model.parameter import Placeholder
-
-    return [x for x in ancestors([e], lambda x: x.inputs) if isinstance(x, Placeholder)]
-
-
 @pytest.mark.parametrize("name", MATRICES)
-def test_matrices(name, unfused):
+@pytest.mark.parametrize("small", [0, 2**18], ids=["in place", "copied"])
+def test_matrices(name, small, unfused, monkeypatch):
     """Against the same numbers through a placeholder, which has a node of its own, not fused."""
+    monkeypatch.setattr(Product, "small", small)
     m, held = Latents(), MATRICES[name](X)
     exact = np.asarray(held.toarray() if scipy.sparse.issparse(held) else held, np.float64)
     y = klqp.Poisson(log_rate=klqp.matmul(held, m.w) + m.b)
@@ -310,7 +313,7 @@ def not_fused():
     yield "no matrix and no groups", [klqp.Normal(klqp.tanh(eta), 1.0)], [m.w, m.b]
     yield "one number for all", [klqp.Normal(m.b, 1.0, shape=N)], [m.b]
     yield "cutpoints of each row", [klqp.OrderedLogistic(m.u[GROUP].reshape(N, 1), eta)], [m.w, m.b, m.u]
-    yield "other columns", [klqp.Normal(X @ m.matrix + m.u[GROUP].reshape(N, 1), 1.0)], [m.matrix, m.u]
+    yield "other columns", [klqp.Normal(X @ m.matrix, 1.0)], [m.matrix]
     table = klqp.Parameter(np.zeros(J))
     yield "gathered parameters", [klqp.Normal(table[GROUP] + m.b, 1.0)], [m.b]
 
@@ -345,6 +348,22 @@ def test_score_functions_by_element_keep_the_elements(unfused):
 
     for options in ({"enumerate": True}, {"enumerate": False}):
         np.testing.assert_allclose(fit(**options), unfused(lambda options=options: fit(**options)), rtol=1e-10)
+
+
+def test_a_grid_of_two_groups(unfused):
+    """Each row and each column of a matrix of answers has its own effect."""
+    m = Latents()
+    y = klqp.Bernoulli(logits=m.u.reshape(J, 1) - m.w + m.b)
+    data = {y: np.random.default_rng(2).random((J, D)) < 0.5}
+    assert "effects of 5 groups, effects of 4 groups" in fused(m.of(y), data)
+    compare(m.of(y), data, unfused)
+
+
+def test_categories_of_variables_that_share_their_logits(unfused):
+    z = klqp.Normal(0.0, 1.0, shape=4, name="z")
+    y = klqp.Categorical(logits=np.eye(4) @ z, shape=2)  # 2 variables of 4 categories, not 4 rows of one
+    assert fused([z], {y: [1, 3]}) is None
+    compare([z], {y: [1, 3]}, unfused)
 
 
 def test_an_observed_index_and_covariates_that_come_later(unfused):

@@ -106,7 +106,7 @@ class Categorical(_OneCategory):
 
     parameter_supports: ClassVar[Mapping[str, Support]] = {"logits": REAL_VECTOR, "probs": SIMPLEX}
     law = "categorical"
-    glm = (GLM("categorical_logits", given("logits")),)
+    glm = (GLM("categorical_logits", given("logits"), columns=True),)
 
     def __init__(
         self, logits: Any = None, probs: Any = None, *, shape: int | Shape | None = None, name: str | None = None

@@ -342,8 +342,8 @@ class NegativeBinomial(DiscreteDraws):
         "probs": UNIT_INTERVAL_BELOW_1,
     }
     glm = (
-        GLM("negative_binomial_log", given("logits"), ("total_count",)),
-        GLM("negative_binomial_log", inverse_of("sigmoid", "probs"), ("total_count",)),
+        GLM("negative_binomial_logits", given("logits"), ("total_count",)),
+        GLM("negative_binomial_logits", inverse_of("sigmoid", "probs"), ("total_count",)),
     )
 
     def __init__(
