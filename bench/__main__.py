@@ -1,32 +1,17 @@
 """Command line: reads the options, runs the groups asked for, prints tables and writes JSON."""
 
 import argparse
-import importlib
-import os
 import sys
 from pathlib import Path
 
 import bench
-from bench.settings import Settings
-
-GROUPS = {  # name -> (module, what it measures)
-    "kernels": ("bench.kernel_speed", "the C++ kernels beside NumPy and SciPy"),
-    "matrices": ("bench.matrix_speed", "the C++ matrix kernels beside NumPy"),
-    "draws": ("bench.draws", "draws with pathwise gradients, beside JAX"),
-    "steps": ("bench.steps", "the engine's time for a step beyond the user's function"),
-    "overhead": ("bench.overhead", "what a fit costs beside its steps"),
-    "peers": ("bench.peers", "the same fits by hand-written NumPy and by JAX"),
-    "models": ("bench.models", "models in random variables, by klqp and by NumPyro"),
-    "gradients": ("bench.gradients", "the noise that each gradient estimator leaves, factor by factor"),
-    "startup": ("bench.startup", "import and whole processes"),
-    "counts": ("bench.counts", "instructions of a step, by valgrind; not run by default"),
-}
-DEFAULT = [name for name in GROUPS if name != "counts"]
+from bench import runner
+from bench.groups import DEFAULT, GROUPS
 
 
 def parse(arguments):
     """Return the options."""
-    groups = "\n".join(f"  {name:10}{what}" for name, (_, what) in GROUPS.items())
+    groups = "\n".join(f"  {name:12}{group.what}" for name, group in GROUPS.items())
     parser = argparse.ArgumentParser(
         prog="python -m bench",
         description="Benchmarks of klqp.",
@@ -39,8 +24,8 @@ def parse(arguments):
     parser.add_argument(
         "--threads",
         type=int,
-        default=1,
-        help="for klqp, BLAS and XLA alike, default 1; 0 leaves each at its own default",
+        default=None,
+        help="for klqp, BLAS and XLA alike; default: what the group is meant for; 0 leaves each at its own default",
     )
     parser.add_argument(
         "--clock",
@@ -48,53 +33,46 @@ def parse(arguments):
         default=None,
         help="default: cpu time with one thread, which other processes disturb less; else wall",
     )
+    parser.add_argument("--check", action="store_true", help="counts: fail where a count is above its baseline")
+    parser.add_argument("--save", action="store_true", help="counts: make these counts the baseline")
+    parser.add_argument(
+        "--python",
+        action="append",
+        default=[],
+        metavar="NAME=PATH",
+        help="startup: the interpreter that has a peer installed, such as PyMC=/somewhere/bin/python",
+    )
     parser.add_argument("--json", type=Path, default=None, metavar="PATH", help="default bench/results/TIME.json")
     options = parser.parse_args(arguments)
     for name in options.groups:
         if name not in GROUPS:
             parser.error(f"unknown group {name!r}; there are {', '.join(GROUPS)}")
+    if not all("=" in each for each in options.python):
+        parser.error("--python wants NAME=PATH")
     if options.rounds is not None and options.rounds < 1:
         parser.error("--rounds must be at least 1")
     return options
 
 
-def limit_threads(n):
-    """Set the number of threads of every library; only before NumPy is imported."""
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[name] = str(n)
-    if n == 1:
-        flags = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
-        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flags}".strip()
-
-
 def main(arguments=None):
-    """Run the groups asked for."""
+    """Run the groups asked for; each number of threads of each group has a process of its own."""
     options = parse(arguments)
-    environment = dict(os.environ)
-    if options.threads > 0:
-        limit_threads(options.threads)
-    rounds = options.rounds or (5 if options.quick else 25)
-    clock = options.clock or ("cpu" if options.threads == 1 else "wall")
-    settings = Settings(rounds, options.quick, options.threads, clock, environment)
-
-    from bench import machine, report  # after the threads are set: they import NumPy
-
-    about = machine.describe(settings)
-    print(report.format_machine(about), flush=True)
-    tables = {}
-    for group in options.groups or DEFAULT:
-        print(f"\n# {group}: {GROUPS[group][1]}", flush=True)
-        tables[group] = []
-        for table in importlib.import_module(GROUPS[group][0]).run(settings):
-            print("\n" + report.format_table(table), flush=True)
-            tables[group].append(table)
-    path = options.json or bench.CHECKOUT / "bench" / "results" / f"{about['time']}.json"
-    report.write_json(path, {**about, "load_at_end": machine.load()}, tables)
+    names = options.groups or DEFAULT
+    plan = [(name, n) for name in names for n in threads_of(name, options.threads)]
+    one = len(plan) == 1
+    result = runner.run_here(*plan[0], options) if one else runner.run_apart(plan, options)
+    path = options.json or bench.CHECKOUT / "bench" / "results" / f"{result['machine']['time']}.json"
+    runner.write_json(path, result)
     print(f"\nwritten to {path}")
-    missed = [note for each in tables.values() for table in each for note in table.failures]
-    for note in missed:
+    failures = runner.failures(result)
+    for note in failures:
         print(f"FAILED: {note}")
-    return 1 if missed else 0
+    return 1 if failures else 0
+
+
+def threads_of(name, asked):
+    """Return the numbers of threads to run a group with."""
+    return GROUPS[name].threads if asked is None else (asked,)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
-"""Tables: what a group measured, as text and as JSON."""
+"""Tables: what a group measured, as text."""
 
-import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 
 @dataclass
@@ -41,6 +40,13 @@ def cell(value):
     return str(value)
 
 
+def verdict(ratio, target):
+    """Return a ratio with the least that it should be and whether it is, as text; None stays None."""
+    if ratio is None:
+        return None
+    return cell(ratio) if target is None else f"{ratio:.2f} ({target:g}: {'met' if ratio >= target else 'missed'})"
+
+
 def format_table(table):
     """Return the table in Markdown."""
     rows = [table.columns] + [[cell(value) for value in row] for row in table.rows]
@@ -73,10 +79,3 @@ def format_machine(about):
             f"load {about['load']}; dgemm {ceilings['dgemm_gflops']} GFLOP/s, copy {ceilings['copy_gb_per_s']} GB/s",
         ]
     )
-
-
-def write_json(path, about, tables):
-    """Write everything to a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    groups = {name: [asdict(table) for table in each] for name, each in tables.items()}
-    path.write_text(json.dumps({"machine": about, "groups": groups}, indent=1) + "\n")

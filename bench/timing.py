@@ -25,7 +25,7 @@ def seconds_of(function, calls=1, clock="wall"):
     return (now() - start) * 1e-9
 
 
-def interleaved(contenders, settings, batch=0.01):
+def interleaved(contenders, settings, batch=0.01, pause=0.0, budget=math.inf):
     """Time functions in turn.
 
     Parameters
@@ -36,6 +36,11 @@ def interleaved(contenders, settings, batch=0.01):
         Its rounds and its clock.
     batch : float
         Seconds that a contender is called for in a round, at least once.
+    pause : float
+        Seconds of sleep before each batch: idle threads of the contender before, which spin for a while, do not take
+        a core from the next one.
+    budget : float
+        Seconds in all, more or less: fewer rounds are taken if the settings' would last longer, but at least three.
 
     Returns
     -------
@@ -43,19 +48,22 @@ def interleaved(contenders, settings, batch=0.01):
         Seconds a call.
     """
     names = list(contenders)
-    calls = {}
+    calls, round_seconds = {}, 0.0
     for name in names:
         contenders[name]()
-        once = seconds_of(contenders[name]) if batch > 0.0 else 1.0
+        once = seconds_of(contenders[name]) if batch > 0.0 or budget < math.inf else 1.0
         calls[name] = max(1, math.ceil(batch / max(once, 1e-9)))
-    times = {name: np.empty(settings.rounds) for name in names}
+        round_seconds += calls[name] * once + pause
+    rounds = int(min(settings.rounds, max(3.0, budget / round_seconds)))
+    times = {name: np.empty(rounds) for name in names}
     collecting = gc.isenabled()
     gc.collect()
     gc.disable()
     try:
-        for r in range(settings.rounds):
+        for r in range(rounds):
             shift = r % len(names)
             for name in names[shift:] + names[:shift]:
+                time.sleep(pause)
                 elapsed = seconds_of(contenders[name], calls[name], settings.clock)
                 times[name][r] = elapsed / calls[name]
     finally:

@@ -18,7 +18,7 @@ class Answer(NamedTuple):
     stddev: np.ndarray
 
 
-def learning_rates(n_steps):
+def learning_rates(n_steps, first=LEARNING_RATE):
     """Return klqp's default schedule: half a cosine wave down to a hundredth, (n_steps,)."""
     wave = 0.5 * (1 + np.cos(np.pi * np.arange(n_steps) / n_steps))
-    return LEARNING_RATE * (FINAL + (1 - FINAL) * wave)
+    return first * (FINAL + (1 - FINAL) * wave)
