@@ -92,6 +92,11 @@ def exponentials():
         polynomial(atanh_tail, 0, "0.02944", 6),
         "(log((1 + s) / (1 - s)) / s - 2) / z in z = s^2, |log((1 + s) / (1 - s))| <= log(2) / 2",
     )
+    emit(
+        "kLogUnit",
+        polynomial(atanh_tail, 0, mpf(1) / 9, 9),
+        "the same for 0 <= log((1 + s) / (1 - s)) <= log(2)",
+    )
 
 
 def turns():

@@ -138,16 +138,15 @@ KLQP_INLINE double sigmoid_one(double x) {
   return (x < 0.0 ? e : 1.0) / (1.0 + e);
 }
 
-KLQP_INLINE double softplus_one(double x) {
-  const double e = exp_decay(x);  // in [0, 1]: log1p without its special cases
-  const double u = 1.0 + e;
-  LogReduction r = reduce_log(u);
-  const bool near = r.n == 0.0;
-  // The rounding error of u over u: two digits are plenty, so 1/u is its chord from sqrt(2) to 2.
-  const double correction = (e - (u - 1.0)) * madd(u, -0.353553, 1.207107);
-  r.f = select(near, e, r.f);
-  return (x > 0.0 ? x : 0.0) + finish_log(r, select(near, 0.0, correction));
+// log(1 + e) for 0 <= e <= 1, without a change of exponent.
+KLQP_INLINE double log1p_unit(double e) {
+  const double s = e / (2.0 + e);
+  const double z = s * s;
+  const double half_square = 0.5 * e * e;
+  return e - (half_square - s * madd(z, polynomial(kLogUnit, z), half_square));
 }
+
+KLQP_INLINE double softplus_one(double x) { return (x > 0.0 ? x : 0.0) + log1p_unit(exp_decay(x)); }
 
 // --- normal quantile ------------------------------------------------------------------------------------
 

@@ -13,18 +13,23 @@ struct BernoulliLogitsDensity {
   static constexpr const char* name = "bernoulli_logits";
   static constexpr int n_args = 2;
 
-  double invalid, logits, opposite;
+  double invalid, logits, decay;  // decay = exp(-|logits|), which both values share
 
   KLQP_INLINE static BernoulliLogitsDensity prepare(double logits) {
-    return {invalid_unless(logits == logits), logits, -logits};
+    return {invalid_unless(logits == logits), logits, exp_decay(logits)};
   }
   KLQP_INLINE bool supports(double x) const { return is_bit(x); }
 
   // The logits of the value that is not x.
-  KLQP_INLINE double other(double x) const { return select(x < 0.5, logits, opposite); }
+  KLQP_INLINE double other(double x) const { return logits * (1.0 - 2.0 * x); }
 
-  KLQP_INLINE double log_prob(double x) const { return -softplus_one(other(x)); }
-  KLQP_INLINE Partials gradient(double x) const { return {0.0, (2.0 * x - 1.0) * sigmoid_one(other(x))}; }
+  KLQP_INLINE double log_prob(double x) const {
+    const double against = other(x);
+    return -((against > 0.0 ? against : 0.0) + log1p_unit(decay));
+  }
+  KLQP_INLINE Partials gradient(double x) const {
+    return {0.0, (2.0 * x - 1.0) * ((other(x) < 0.0 ? decay : 1.0) / (1.0 + decay))};
+  }
 };
 
 struct BernoulliProbsDensity {
