@@ -65,14 +65,13 @@ void fill_noise(NoiseKey first, const Ranges& uniforms, Matrix eps, Team& team) 
     const Index begin = (chunk % pieces) * kGrain;
     const Index end = std::min(begin + kGrain, eps.cols);
     const Index first_row = (chunk / pieces) * rows_per_chunk;
-    for (Index row = first_row; row < std::min(eps.rows, first_row + rows_per_chunk); ++row) {
-      NoiseKey key = first;
-      key.draw += static_cast<std::uint32_t>(row);
-      for_kinds(uniforms, begin, end, [&](bool uniform, Index from, Index to) {
-        const auto fill = uniform ? kernels().uniforms : kernels().normals;
-        fill(key, from / 2, to - from, eps.row(row) + from);
-      });
-    }
+    const Index rows = std::min(eps.rows - first_row, rows_per_chunk);
+    NoiseKey key = first;
+    key.draw += static_cast<std::uint32_t>(first_row);
+    for_kinds(uniforms, begin, end, [&](bool uniform, Index from, Index to) {
+      const auto fill = uniform ? kernels().uniforms : kernels().normals;
+      fill(key, from / 2, rows, to - from, eps.row(first_row) + from, eps.cols);
+    });
   });
 }
 

@@ -45,13 +45,14 @@ struct DensityKernel {
 struct KernelTable {
   const char* name;  // "base", "v3" (AVX2+FMA), "v4" (AVX-512)
 
-  // --- noise: element i of the result belongs to coordinate 2*first_block + i, for i in [0, n) -------------
+  // --- noise: element i of row r, at out[r * stride + i], belongs to draw key.draw + r and to coordinate
+  // 2*first_block + i, for i in [0, n) and r in [0, rows) ----------------------------------------------------
   // Raw Philox4x32-10: counter (4), key (2) -> out (4); one block, for the known-answer tests.
   void (*philox)(const std::uint32_t* counter, const std::uint32_t* key, std::uint32_t* out);
   // Uniforms on the open interval (0, 1), 52 bits, two per Philox block.
-  void (*uniforms)(NoiseKey key, Index first_block, Index n, double* out);
+  void (*uniforms)(NoiseKey key, Index first_block, Index rows, Index n, double* out, Index stride);
   // Standard normals by Box-Muller, two per Philox block.
-  void (*normals)(NoiseKey key, Index first_block, Index n, double* out);
+  void (*normals)(NoiseKey key, Index first_block, Index rows, Index n, double* out, Index stride);
 
   // --- special functions, x (n) -> out (n); out may be x ---------------------------------------------------
   void (*exp)(Index n, const double* x, double* out);
@@ -82,9 +83,11 @@ struct KernelTable {
   // Pull one draw's cotangent back to a location and an elementwise scale: loc += cot, scale += cot*noise.
   void (*location_scale_pullback)(Index n, const double* cot, const double* noise, double* loc, double* scale);
 
-  // One draw's share of the pathwise gradients of a location-scale family, with g its weighted gradient a * grad and
-  // e = a * noise: g and g * noise are added to rows 0 and 1 of sums (4, n), e and e * noise to rows 2 and 3.
-  void (*pathwise_sums)(Index n, double a, const double* grad, const double* noise, double* sums);
+  // The pathwise gradients of a location-scale family: with g = weight * grad and e = weight * noise, the sums over the
+  // draws of g, g * noise, e and e * noise become the rows of sums (4, n). Rows of grad (draws, n) and noise (draws, n)
+  // are grad_step and noise_step apart; draws without weight are not read.
+  void (*pathwise_sums)(Index draws, Index n, const double* weights, const double* grad, Index grad_step,
+                        const double* noise, Index noise_step, double* sums);
   // Blends two unbiased gradients whose difference x has mean zero, out += g + c x, and updates the moving averages
   // that c comes from: c = -covariance / variance where `trusted` is 1 and the variance positive, 0 elsewhere; then
   // covariance and variance move by `rate` towards (g - mean) x * known and x^2, and mean towards g + c x.
@@ -108,6 +111,10 @@ struct KernelTable {
   // x (n) <- L^-1 x and x <- L^-T x, for L lower; its strict upper triangle is not read.
   void (*solve_lower)(Index n, const double* l, double* x);
   void (*solve_lower_transposed)(Index n, const double* l, double* x);
+  // X (m, n) <- X L^-1 and X <- X L^-T for L (n, n) lower, in rows ldl and ldx apart; a row of X depends on that row
+  // and L alone.
+  void (*solve_right_lower)(Index m, Index n, const double* l, Index ldl, double* x, Index ldx);
+  void (*solve_right_lower_transposed)(Index m, Index n, const double* l, Index ldl, double* x, Index ldx);
   // The lower Cholesky factor, in place of a matrix whose strict upper triangle is not read and becomes 0. Returns 0,
   // or 1 + the row whose pivot was not positive and finite; then a's contents are of no use.
   Index (*cholesky)(Index n, double* a);

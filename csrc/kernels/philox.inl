@@ -35,6 +35,23 @@ struct PhiloxPairs {
   std::uint64_t first[N], second[N];
 };
 
+// Which blocks of which draws: neighbours of one draw, or any. The low halves are words of the counter, the high ones
+// do not matter.
+struct PhiloxRow {
+  std::uint64_t first_block, one_draw;
+
+  KLQP_INLINE std::uint64_t block(int k) const { return first_block + static_cast<std::uint64_t>(k); }
+  KLQP_INLINE std::uint64_t draw(int) const { return one_draw; }
+};
+
+template <int N>
+struct PhiloxPlaces {
+  std::uint64_t blocks[N], draws[N];
+
+  KLQP_INLINE std::uint64_t block(int k) const { return blocks[k]; }
+  KLQP_INLINE std::uint64_t draw(int k) const { return draws[k]; }
+};
+
 #if defined(__GNUC__) && !defined(__clang__) && defined(__SSE2__)
 // GCC does not find the instruction that multiplies the low halves of 64-bit lanes and shuffles halves around
 // instead, at a third of the speed; so here it is by name. Everybody else uses the plain loop below.
@@ -66,12 +83,6 @@ KLQP_INLINE Lanes multiply_low_halves(Lanes a, std::uint32_t b) {
 #endif
 }
 
-KLQP_INLINE Lanes lane_numbers() {
-  Lanes numbers = {};
-  for (int j = 0; j < kLaneCount; ++j) numbers[j] = static_cast<std::uint64_t>(j);
-  return numbers;
-}
-
 // Ten rounds on several vectors at a time, which hides the latency of the multiplications, with one key for all or one
 // for each. The high halves of the lanes carry rubbish from round to round, which never reaches the low ones.
 template <int Vectors, int Keys>
@@ -101,13 +112,37 @@ KLQP_INLINE void store_lanes(Lanes low, Lanes high, std::uint64_t* out) {
   __builtin_memcpy(out, &pair, kLaneBytes);
 }
 
-template <int Vectors, int N>
-KLQP_INLINE void philox_lanes(NoiseKey key, std::uint32_t first, PhiloxPairs<N>& out, int offset) {
+KLQP_INLINE Lanes lane_numbers() {
+  Lanes numbers = {};
+  for (int j = 0; j < kLaneCount; ++j) numbers[j] = static_cast<std::uint64_t>(j);
+  return numbers;
+}
+
+KLQP_INLINE Lanes load_lanes(const std::uint64_t* words) {
+  Lanes out;
+  __builtin_memcpy(&out, words, kLaneBytes);
+  return out;
+}
+
+// Blocks and draws of the lanes from number k on.
+KLQP_INLINE Lanes block_lanes(const PhiloxRow& row, int k) { return lane_numbers() + row.block(k); }
+KLQP_INLINE Lanes draw_lanes(const PhiloxRow& row, int) { return Lanes{} + row.one_draw; }
+template <int N>
+KLQP_INLINE Lanes block_lanes(const PhiloxPlaces<N>& places, int k) {
+  return load_lanes(places.blocks + k);
+}
+template <int N>
+KLQP_INLINE Lanes draw_lanes(const PhiloxPlaces<N>& places, int k) {
+  return load_lanes(places.draws + k);
+}
+
+template <int Vectors, int N, class Places>
+KLQP_INLINE void philox_lanes(NoiseKey key, const Places& places, PhiloxPairs<N>& out, int offset) {
   Lanes c0[Vectors], c1[Vectors], c2[Vectors], c3[Vectors];
 #pragma GCC unroll 4
   for (int v = 0; v < Vectors; ++v) {
-    c0[v] = lane_numbers() + (first + static_cast<std::uint64_t>(offset + v * kLaneCount));
-    c1[v] = Lanes{} + std::uint64_t{key.draw};
+    c0[v] = block_lanes(places, offset + v * kLaneCount);
+    c1[v] = draw_lanes(places, offset + v * kLaneCount);
     c2[v] = Lanes{} + std::uint64_t{key.step};
     c3[v] = Lanes{} + std::uint64_t{key.stream};
   }
@@ -130,7 +165,7 @@ KLQP_INLINE void philox_keyed_lanes(const std::uint64_t* keys, PhiloxWords count
     c1[v] = Lanes{} + std::uint64_t{counter.w1};
     c2[v] = Lanes{} + std::uint64_t{counter.w2};
     c3[v] = Lanes{} + std::uint64_t{counter.w3};
-    __builtin_memcpy(&key0[v], keys + offset + v * kLaneCount, kLaneBytes);
+    key0[v] = load_lanes(keys + offset + v * kLaneCount);
     key1[v] = key0[v] >> 32;
   }
   philox_rounds(c0, c1, c2, c3, key0, key1);
@@ -142,21 +177,22 @@ KLQP_INLINE void philox_keyed_lanes(const std::uint64_t* keys, PhiloxWords count
 }
 #endif
 
-// N blocks with successive coordinate words from `first` on.
-template <int N>
-KLQP_INLINE void philox_blocks(NoiseKey key, std::uint32_t first, PhiloxPairs<N>& out) {
+// N blocks of a step's noise; the key's own draw is not used.
+template <int N, class Places>
+KLQP_INLINE void philox_blocks(NoiseKey key, const Places& places, PhiloxPairs<N>& out) {
 #ifdef KLQP_PHILOX_LANES
   constexpr int vectors = N / kLaneCount < 4 ? N / kLaneCount : 4;
   for (int offset = 0; offset < N; offset += vectors * kLaneCount) {
-    philox_lanes<vectors>(key, first, out, offset);
+    philox_lanes<vectors>(key, places, out, offset);
   }
 #else
   const auto key0 = static_cast<std::uint32_t>(key.seed);
   const auto key1 = static_cast<std::uint32_t>(key.seed >> 32);
 #pragma omp simd
   for (int k = 0; k < N; ++k) {
-    const PhiloxWords words =
-        philox_block({first + static_cast<std::uint32_t>(k), key.draw, key.step, key.stream}, key0, key1);
+    const PhiloxWords words = philox_block(
+        {static_cast<std::uint32_t>(places.block(k)), static_cast<std::uint32_t>(places.draw(k)), key.step, key.stream},
+        key0, key1);
     out.first[k] = std::uint64_t{words.w1} << 32 | words.w0;
     out.second[k] = std::uint64_t{words.w3} << 32 | words.w2;
   }

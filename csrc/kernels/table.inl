@@ -46,6 +46,8 @@ constexpr KernelTable make_table(const char* name) {
           .matmul_tn = matmul_tn,
           .solve_lower = solve_lower,
           .solve_lower_transposed = solve_lower_transposed,
+          .solve_right_lower = solve_right_lower,
+          .solve_right_lower_transposed = solve_right_lower_transposed,
           .cholesky = cholesky,
           .cholesky_pullback = cholesky_pullback,
           .adam = adam,

@@ -25,24 +25,24 @@ void solve_lower_transposed(Index n, const double* l, double* x) {
   }
 }
 
-// X (rows, b) <- X L^-T, or X L^-1 with Backward, for L (b, b) lower, b <= kBlock, both in rows `step` apart. Rows of X
-// lie along the lanes.
+// X (rows, b) <- X L^-T, or X L^-1 with Backward, for L (b, b) lower, b <= kBlock, in rows l_step and x_step apart.
+// Rows of X lie along the lanes.
 template <bool Backward>
-void solve_rows(Index rows, Index b, const double* l, Index step, double* x) {
+void solve_rows(Index rows, Index b, const double* l, Index l_step, double* x, Index x_step) {
   alignas(64) double panel[kBlock * kTileCols];
-  for (; rows > 0; rows -= kTileCols, x += kTileCols * step) {
+  for (; rows > 0; rows -= kTileCols, x += kTileCols * x_step) {
     const Index used = smaller(rows, kTileCols);
     const Index vectors = (used + kWidth - 1) / kWidth;
-    pack_columns(b, x, step, used, panel);
+    pack_columns(b, x, x_step, used, panel);
     for (Index s = 0; s < b; ++s) {
       const Index c = Backward ? b - 1 - s : s;
-      const double pivot = l[c * step + c];
+      const double pivot = l[c * l_step + c];
       double* const at = panel + c * kTileCols;
       Vector sums[kTileVectors];
       for (int v = 0; v < vectors; ++v) sums[v] = load(at + v * kWidth);
       for (Index u = 0; u < s; ++u) {
         const Index t = Backward ? b - 1 - u : u;
-        const double factor = -(Backward ? l[t * step + c] : l[c * step + t]);
+        const double factor = -(Backward ? l[t * l_step + c] : l[c * l_step + t]);
         for (int v = 0; v < vectors; ++v) {
           sums[v] = madd(factor - Vector{}, load(panel + t * kTileCols + v * kWidth), sums[v]);
         }
@@ -50,8 +50,24 @@ void solve_rows(Index rows, Index b, const double* l, Index step, double* x) {
       for (int v = 0; v < vectors; ++v) store(at + v * kWidth, sums[v] / pivot);
     }
     for (Index i = 0; i < used; ++i) {
-      for (Index c = 0; c < b; ++c) x[i * step + c] = panel[c * kTileCols + i];
+      for (Index c = 0; c < b; ++c) x[i * x_step + c] = panel[c * kTileCols + i];
     }
+  }
+}
+
+void solve_right_lower(Index m, Index n, const double* l, Index ldl, double* x, Index ldx) {
+  for (Index j = n == 0 ? -1 : (n - 1) / kBlock * kBlock; j >= 0; j -= kBlock) {
+    const Index b = smaller(n - j, kBlock), later = j + b;
+    nn<true>(m, b, n - later, x + later, ldx, l + later * ldl + j, ldl, x + j, ldx);
+    solve_rows<true>(m, b, l + j * ldl + j, ldl, x + j, ldx);
+  }
+}
+
+void solve_right_lower_transposed(Index m, Index n, const double* l, Index ldl, double* x, Index ldx) {
+  for (Index j = 0; j < n; j += kBlock) {
+    const Index b = smaller(n - j, kBlock);
+    nt<true>(m, b, j, x, ldx, l + j * ldl, ldl, x + j, ldx);
+    solve_rows<false>(m, b, l + j * ldl + j, ldl, x + j, ldx);
   }
 }
 
@@ -74,7 +90,7 @@ Index cholesky(Index n, double* a) {
     double* const diagonal = left + j;
     nt<true>(n - j, b, j, left, n, left, n, diagonal, n);
     if (const Index failed = cholesky_block(b, n, diagonal)) return j + failed;
-    solve_rows<false>(n - j - b, b, diagonal, n, diagonal + b * n);
+    solve_rows<false>(n - j - b, b, diagonal, n, diagonal + b * n, n);
   }
   for (Index i = 0; i < n; ++i) {
     for (Index j = i + 1; j < n; ++j) a[i * n + j] = 0.0;
@@ -114,7 +130,7 @@ void cholesky_pullback(Index n, const double* l, double* lbar) {
     double* const r_bar = lbar + j * n;
     double* const d_bar = r_bar + j;
     double* const c_bar = d_bar + b * n;
-    solve_rows<true>(below, b, d, n, c_bar);
+    solve_rows<true>(below, b, d, n, c_bar, n);
     nn<true>(below, j, b, c_bar, n, r, n, r_bar + b * n, n);
     tn<true>(b, b, below, c_bar, n, c, n, d_bar, n);
     cholesky_pullback_block(b, n, d, d_bar);

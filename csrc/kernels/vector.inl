@@ -1,7 +1,7 @@
 // Elementwise vector operations and sums in a fixed order.
 #pragma once
 
-#include "kernels/arithmetic.inl"
+#include "kernels/simd.inl"
 
 namespace klqp {
 namespace {
@@ -67,19 +67,36 @@ void location_scale_pullback(Index n, const double* cot, const double* noise, do
   }
 }
 
-void pathwise_sums(Index n, double a, const double* grad, const double* noise, double* sums) {
-  double* const g_sum = sums;
-  double* const g_noise = sums + n;
-  double* const e_sum = sums + 2 * n;
-  double* const e_noise = sums + 3 * n;
-#pragma omp simd
-  for (Index i = 0; i < n; ++i) {
-    const double g = a * grad[i];
-    const double e = a * noise[i];
-    g_sum[i] += g;
-    g_noise[i] = madd(g, noise[i], g_noise[i]);
-    e_sum[i] += e;
-    e_noise[i] = madd(e, noise[i], e_noise[i]);
+// Sums stay in registers over the draws.
+template <class Number, class Load, class Store>
+KLQP_INLINE void pathwise_sum(Index draws, const double* weights, const double* grad, Index grad_step,
+                              const double* noise, Index noise_step, double* sums, Index n, const Load& load_at,
+                              const Store& store_at) {
+  Number g_sum{}, g_noise{}, e_sum{}, e_noise{};
+  for (Index s = 0; s < draws; ++s, grad += grad_step, noise += noise_step) {
+    if (weights[s] == 0.0) continue;
+    const Number eps = load_at(noise), g = weights[s] * load_at(grad), e = weights[s] * eps;
+    g_sum += g;
+    g_noise = madd(g, eps, g_noise);
+    e_sum += e;
+    e_noise = madd(e, eps, e_noise);
+  }
+  store_at(sums, g_sum);
+  store_at(sums + n, g_noise);
+  store_at(sums + 2 * n, e_sum);
+  store_at(sums + 3 * n, e_noise);
+}
+
+void pathwise_sums(Index draws, Index n, const double* weights, const double* grad, Index grad_step,
+                   const double* noise, Index noise_step, double* sums) {
+  Index i = 0;
+  for (; i + kWidth <= n; i += kWidth) {
+    pathwise_sum<Vector>(draws, weights, grad + i, grad_step, noise + i, noise_step, sums + i, n, load, store);
+  }
+  for (; i < n; ++i) {
+    pathwise_sum<double>(
+        draws, weights, grad + i, grad_step, noise + i, noise_step, sums + i, n, [](const double* x) { return *x; },
+        [](double* to, double x) { *to = x; });
   }
 }
 

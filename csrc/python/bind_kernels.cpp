@@ -75,14 +75,14 @@ Array evaluate(const std::string& table, const std::string& function, const Arra
   return out;
 }
 
-using Noise = void (*KernelTable::*)(klqp::NoiseKey, Index, Index, double*);
+using Noise = void (*KernelTable::*)(klqp::NoiseKey, Index, Index, Index, double*, Index);
 
 template <Noise member>
 Array noise(const std::string& table, std::uint64_t seed, std::uint32_t stream, std::uint32_t step, std::uint32_t draw,
             Index first_block, Index n) {
   if (n < 0) throw py::value_error("expected n >= 0, got " + std::to_string(n));
   Array out(n);
-  (find_table(table).*member)({seed, stream, step, draw}, first_block, n, out.mutable_data());
+  (find_table(table).*member)({seed, stream, step, draw}, first_block, 1, n, out.mutable_data(), n);
   return out;
 }
 
@@ -188,6 +188,16 @@ Array solve(const std::string& table, const Array& l, const Array& x) {
   Array out = copy_of(x);
   (find_table(table).*member)(x.size(), l.data(), out.mutable_data());
   return out;
+}
+
+// Solves with the rows of x, in place.
+template <void (*KernelTable::*member)(Index, Index, const double*, Index, double*, Index)>
+void solve_right(const std::string& table, const Strided& l, Strided x) {
+  const Matrix factor(l), rows(x);
+  if (factor.rows != factor.cols || factor.rows != rows.cols) {
+    throw py::value_error("expected a square matrix and rows of its order");
+  }
+  (find_table(table).*member)(rows.rows, rows.cols, l.data(), factor.stride, x.mutable_data(), rows.stride);
 }
 
 py::tuple cholesky(const std::string& table, const Array& a) {
@@ -345,6 +355,10 @@ void bind_kernels(py::module_& module) {
   m.def("solve_lower", solve<&KernelTable::solve_lower>, py::arg("table"), py::arg("l"), py::arg("x"));
   m.def("solve_lower_transposed", solve<&KernelTable::solve_lower_transposed>, py::arg("table"), py::arg("l"),
         py::arg("x"));
+  m.def("solve_right_lower", solve_right<&KernelTable::solve_right_lower>, py::arg("table"), py::arg("l").noconvert(),
+        py::arg("x").noconvert());
+  m.def("solve_right_lower_transposed", solve_right<&KernelTable::solve_right_lower_transposed>, py::arg("table"),
+        py::arg("l").noconvert(), py::arg("x").noconvert());
   m.def("cholesky", cholesky, py::arg("table"), py::arg("a"));
   m.def("cholesky_pullback", cholesky_pullback, py::arg("table"), py::arg("l"), py::arg("lbar"));
   m.def("gamma_log_draws", gamma<&KernelTable::gamma_log_draws>, py::arg("table"), py::arg("alpha"), py::arg("noise"));

@@ -68,7 +68,7 @@ void test_uniforms_against_philox(const KernelTable& table) {
   const klqp::NoiseKey key{0xFEDCBA9876543210u, 3, 0xFFFFFFFFu, 7};
   const Index n = 331, first = 0xFFFFFFF0;  // the block number wraps at 2^32
   std::vector<double> u(n);
-  table.uniforms(key, first, n, u.data());
+  table.uniforms(key, first, 1, n, u.data(), n);
   bool equal = true;
   for (Index i = 0; i < n; ++i) {
     const std::uint32_t counter[4] = {static_cast<std::uint32_t>(first + i / 2), key.draw, key.step, key.stream};
@@ -85,14 +85,36 @@ void test_noise_position(const KernelTable& table) {
   const klqp::NoiseKey key{1, 2, 3, 4};
   for (auto noise : {&KernelTable::uniforms, &KernelTable::normals}) {
     std::vector<double> all(400), part(400);
-    (table.*noise)(key, 0, 400, all.data());
+    (table.*noise)(key, 0, 1, 400, all.data(), 400);
     bool equal = true;
     for (Index first = 0; first < 9; ++first) {
       for (Index n = 0; n <= 150; ++n) {
         part.assign(400, -1.0);
-        (table.*noise)(key, first, n, part.data());
+        (table.*noise)(key, first, 1, n, part.data(), n);
         for (Index i = 0; i < n; ++i) equal = equal && same(part[i], all[2 * first + i]);
         equal = equal && part[n] == -1.0;
+      }
+    }
+    CHECK(equal);
+  }
+}
+
+// Rows are the noise of successive draws, and nothing is written between them.
+void test_noise_rows(const KernelTable& table) {
+  constexpr Index n_rows = 9, stride = 151;
+  const klqp::NoiseKey key{1, 2, 3, 0xFFFFFFFCu};  // the draw's number wraps at 2^32
+  for (auto noise : {&KernelTable::uniforms, &KernelTable::normals}) {
+    std::vector<double> one(stride), rows(n_rows * stride);
+    bool equal = true;
+    for (Index n = 0; n <= 150; ++n) {
+      rows.assign(n_rows * stride, -1.0);
+      (table.*noise)(key, 0xFFFFFFF0, n_rows, n, rows.data(), stride);
+      for (Index r = 0; r < n_rows; ++r) {
+        one.assign(stride, -1.0);
+        klqp::NoiseKey row_key = key;
+        row_key.draw += static_cast<std::uint32_t>(r);
+        (table.*noise)(row_key, 0xFFFFFFF0, 1, n, one.data(), stride);
+        for (Index i = 0; i < stride; ++i) equal = equal && same(rows[r * stride + i], one[i]);
       }
     }
     CHECK(equal);
@@ -201,23 +223,26 @@ void test_agreement(const KernelTable& table, const KernelTable& base) {
     CHECK(close);
   }
   std::vector<double> a(1000), b(1000);
-  table.normals({9, 8, 7, 6}, 5, 1000, a.data());
-  base.normals({9, 8, 7, 6}, 5, 1000, b.data());
+  table.normals({9, 8, 7, 6}, 5, 1, 1000, a.data(), 1000);
+  base.normals({9, 8, 7, 6}, 5, 1, 1000, b.data(), 1000);
   for (std::size_t i = 0; i < a.size(); ++i) CHECK_CLOSE(a[i], b[i], 1e-15);
 }
 
 // The gradient kernels against their formulas, for a length that leaves a scalar tail.
 void test_gradient_kernels(const KernelTable& table) {
-  constexpr std::size_t n = 37;
-  std::vector<double> grad(n), noise(n), sums(4 * n, 0.5);
-  table.normals({1, 2, 3, 4}, 0, n, grad.data());
-  table.normals({1, 2, 3, 5}, 0, n, noise.data());
-  table.pathwise_sums(n, 0.25, grad.data(), noise.data(), sums.data());
+  constexpr std::size_t n = 37, draws = 3;
+  std::vector<double> grad(draws * n), noise(draws * n), sums(4 * n);
+  const std::vector<double> weights{0.25, 0.0, 0.5};
+  table.normals({1, 2, 3, 4}, 0, draws, n, grad.data(), n);
+  table.normals({1, 2, 3, 9}, 0, draws, n, noise.data(), n);
+  std::fill_n(grad.begin() + n, n, std::nan(""));  // of a draw without weight
+  table.pathwise_sums(draws, n, weights.data(), grad.data(), n, noise.data(), n, sums.data());
   for (std::size_t i = 0; i < n; ++i) {
-    CHECK_CLOSE(sums[i], 0.5 + 0.25 * grad[i], 1e-15);
-    CHECK_CLOSE(sums[n + i], 0.5 + 0.25 * grad[i] * noise[i], 1e-15);
-    CHECK_CLOSE(sums[2 * n + i], 0.5 + 0.25 * noise[i], 1e-15);
-    CHECK_CLOSE(sums[3 * n + i], 0.5 + 0.25 * noise[i] * noise[i], 1e-15);
+    const double g = 0.25 * grad[i], h = 0.5 * grad[2 * n + i], e = noise[i], f = noise[2 * n + i];
+    CHECK_CLOSE(sums[i], g + h, 1e-15);
+    CHECK_CLOSE(sums[n + i], g * e + h * f, 1e-15);
+    CHECK_CLOSE(sums[2 * n + i], 0.25 * e + 0.5 * f, 1e-15);
+    CHECK_CLOSE(sums[3 * n + i], 0.25 * e * e + 0.5 * f * f, 1e-15);
   }
 
   const double rate = 0.1;
@@ -284,6 +309,7 @@ int main() {
     test_philox(*table);
     test_uniforms_against_philox(*table);
     test_noise_position(*table);
+    test_noise_rows(*table);
     test_position(*table);
     test_special_values(*table);
     test_sums(*table);

@@ -203,6 +203,28 @@ def test_solves(table, n):
     np.testing.assert_allclose(lower.T @ kernels.solve_lower_transposed(table, garbage, x), x, atol=1e-13)
 
 
+@pytest.mark.parametrize("transposed", [False, True])
+@each_order
+@each_table
+def test_solves_from_the_right(table, n, transposed):
+    """In place, rows apart, each row the same bits alone; nothing above the diagonal is read."""
+    rng = np.random.default_rng(10)
+    solve = getattr(kernels, "solve_right_lower_transposed" if transposed else "solve_right_lower")
+    lower = np.linalg.cholesky(positive_definite(n))
+    garbage = np.full((n, n + 2), np.nan)[:, :n]
+    garbage[np.tril_indices(n)] = lower[np.tril_indices(n)]
+    wide = rng.normal(size=(14, n + 3))
+    before = wide.copy()
+    x = wide[:, :n]
+    solve(table, garbage, x)
+    np.testing.assert_array_equal(wide[:, n:], before[:, n:])
+    np.testing.assert_allclose(x @ (lower.T if transposed else lower), before[:, :n], rtol=0, atol=1e-13)
+    for row in (0, 5, 13):
+        alone = before[row : row + 1, :n].copy()
+        solve(table, garbage, alone)
+        np.testing.assert_array_equal(alone[0], x[row])
+
+
 @each_order
 @each_table
 def test_cholesky(table, n):

@@ -1,8 +1,9 @@
 // Full-rank Normal: z = mu + L eps, lambda = (mu (D), rows of the lower triangle of L).
 //
-// Row i of the triangle has i + 1 entries and starts at i (i + 1) / 2: contiguous rows serve every product here. The
-// diagonal is kept as rho, the entries below it times sqrt(D): when an optimizer moves every parameter by its learning
-// rate, as Adam does, no standard deviation moves by more than about that, whatever D is (maths.md 2.5).
+// Row i of the triangle has i + 1 entries and starts at i (i + 1) / 2 in lambda; prepare() spreads the rows to a
+// matrix, and what needs L goes by blocks of its rows, whose part above the diagonal is 0, through the matrix kernels.
+// The diagonal is kept as rho, the entries below it times sqrt(D): when an optimizer moves every parameter by its
+// learning rate, as Adam does, no standard deviation moves by more than about that, whatever D is (maths.md 2.5).
 #pragma once
 
 #include "core/family/family.hpp"
@@ -16,7 +17,7 @@ class FullRankNormal final : public Family {
         loc_(static_cast<std::size_t>(config.dim)),
         rho_(loc_),
         scales_(config.dim),
-        factor_(static_cast<std::size_t>(config.dim * (config.dim + 1) / 2)),
+        factor_(static_cast<std::size_t>(config.dim * config.dim)),
         share_(1.0 / std::sqrt(static_cast<double>(config.dim))) {}
 
   void start(ConstSpan loc, ConstSpan scale, std::uint64_t, Span params) const override {
@@ -27,21 +28,23 @@ class FullRankNormal final : public Family {
     }
   }
 
-  void prepare(ConstSpan params, Team&) noexcept override {
+  void prepare(ConstSpan params, Team& team) noexcept override {
     std::copy_n(params.begin(), dim(), loc_.begin());
-    kernels().scale(static_cast<Index>(factor_.size()), share_, params.data() + dim(), factor_.data());
     for (Index i = 0; i < dim(); ++i) rho_[i] = params[diagonal(i)];
     scales_.prepare(config_.scale, rho_.data());
-    for (Index i = 0; i < dim(); ++i) factor_[diagonal(i) - dim()] = scales_.value[i];
+    team.for_range(dim(), kRows, [&](Index begin, Index end) {
+      for (Index i = begin; i < end; ++i) {
+        double* const row = factor_.data() + i * dim();
+        kernels().scale(i, share_, params.data() + row_start(i), row);
+        row[i] = scales_.value[i];
+      }
+    });
   }
 
   void transform(ConstMatrix noise, Matrix z, Team& team) const noexcept override {
-    for_row_blocks(team, [&](Index begin, Index end) {
-      for (Index i = begin; i < end; ++i) {
-        for (Index s = 0; s < noise.rows; ++s) {
-          z.row(s)[i] = loc_[i] + kernels().dot(i + 1, row(i), noise.row(s));
-        }
-      }
+    team.for_range(dim(), kRows, [&](Index begin, Index end) {
+      for (Index s = 0; s < z.rows; ++s) std::copy_n(&loc_[begin], end - begin, z.row(s) + begin);
+      kernels().matmul_nt(z.rows, end - begin, end, noise.data, noise.cols, row(begin), dim(), z.data + begin, z.cols);
     });
   }
 
@@ -49,40 +52,38 @@ class FullRankNormal final : public Family {
     std::copy_n(noise.data, e.size(), e.data);
   }
 
+  // L e = z - mu
   void standardise(ConstMatrix z, Matrix e, Team& team) const noexcept override {
-    team.for_range(z.rows, 1, [&](Index s, Index) {
-      for (Index i = 0; i < dim(); ++i) {
-        const double residual = z.row(s)[i] - loc_[i] - kernels().dot(i, row(i), e.row(s));
-        e.row(s)[i] = residual * scales_.inverse[i];
-      }
+    for_draws(e.rows, team, [&](Index begin, Index end) {
+      std::copy_n(z.row(begin), (end - begin) * dim(), e.row(begin));
+      for (Index s = begin; s < end; ++s) kernels().axpy(dim(), -1.0, loc_.data(), e.row(s));
+      kernels().solve_right_lower_transposed(end - begin, dim(), factor_.data(), dim(), e.row(begin), dim());
     });
   }
 
-  // Sigma^-1 (z - mu) = L^-T e by back substitution, row by row from the last.
+  // Sigma^-1 (z - mu) = L^-T e
   void add_precision(ConstMatrix e, ConstSpan weights, Matrix cot, Team& team) const noexcept override {
-    team.for_range(e.rows, 1, [&](Index s, Index) {
+    for_draws(e.rows, team, [&](Index begin, Index end) {
       thread_local std::vector<double> solution;
-      solution.assign(e.row(s), e.row(s) + dim());
-      for (Index i = dim() - 1; i >= 0; --i) {
-        solution[i] *= scales_.inverse[i];
-        kernels().axpy(i, -solution[i], row(i), solution.data());
+      solution.assign(e.row(begin), e.row(begin) + (end - begin) * dim());
+      kernels().solve_right_lower(end - begin, dim(), factor_.data(), dim(), solution.data(), dim());
+      for (Index s = begin; s < end; ++s) {
+        kernels().axpy(dim(), weights[s], solution.data() + (s - begin) * dim(), cot.row(s));
       }
-      kernels().axpy(dim(), weights[s], solution.data(), cot.row(s));
     });
   }
 
+  // The products of cotangents and noise, by pieces of a few rows of L that lie on the stack.
   void add_pullback(ConstMatrix noise, ConstMatrix cot, Span grad, Team& team) const noexcept override {
-    for_row_blocks(team, [&](Index begin, Index end) {
-      for (Index i = begin; i < end; ++i) {
-        double* const grad_row = grad.data() + dim() + i * (i + 1) / 2;
-        double diagonal_grad = 0.0;
-        for (Index s = 0; s < noise.rows; ++s) {
-          const double c = cot.row(s)[i];
-          grad[i] += c;
-          kernels().axpy(i, share_ * c, noise.row(s), grad_row);
-          diagonal_grad += c * noise.row(s)[i];
-        }
-        grad_row[i] += diagonal_grad * scales_.derivative[i];
+    team.for_range(dim(), kPieceRows, [&](Index begin, Index end) {
+      for (Index s = 0; s < cot.rows; ++s) kernels().axpy(end - begin, 1.0, cot.row(s) + begin, &grad[begin]);
+      for (Index from = 0; from < end; from += kPieceCols) {
+        const Index cols = std::min(kPieceCols, end - from);
+        double products[kPieceRows * kPieceCols];
+        std::fill_n(products, (end - begin) * cols, 0.0);
+        kernels().matmul_tn(end - begin, cols, noise.rows, cot.data + begin, cot.cols, noise.data + from, noise.cols,
+                            products, cols);
+        for (Index i = begin; i < end; ++i) add_row_piece(i, from, cols, products + (i - begin) * cols, grad);
       }
     });
   }
@@ -120,19 +121,31 @@ class FullRankNormal final : public Family {
   }
 
  private:
-  // Rows of one chunk: blocks of 8 rows keep the draws' noise in cache.
+  static constexpr Index kRows = 32;  // of L in one chunk
+  static constexpr Index kPieceRows = 4, kPieceCols = 256;
+
+  // Draws of one chunk share what they read of L.
   template <class Body>
-  void for_row_blocks(Team& team, const Body& body) const noexcept {
-    team.for_range(dim(), 8, body);
+  void for_draws(Index n, Team& team, const Body& body) const noexcept {
+    team.for_range(n, 32, body);
   }
 
-  const double* row(Index i) const noexcept { return factor_.data() + i * (i + 1) / 2; }
+  // The gradient of L_ij for j in [from, from + cols), of which those with j <= i are in lambda.
+  void add_row_piece(Index i, Index from, Index cols, const double* products, Span grad) const noexcept {
+    const Index below = std::min(i - from, cols);
+    if (below > 0) kernels().axpy(below, share_, products, &grad[row_start(i) + from]);
+    if (below >= 0 && below < cols) grad[diagonal(i)] += products[below] * scales_.derivative[i];
+  }
+
+  const double* row(Index i) const noexcept { return factor_.data() + i * dim(); }
+  // Position of row i of L in lambda.
+  Index row_start(Index i) const noexcept { return dim() + i * (i + 1) / 2; }
   // Position of L_ii in lambda.
-  Index diagonal(Index i) const noexcept { return dim() + i * (i + 1) / 2 + i; }
+  Index diagonal(Index i) const noexcept { return row_start(i) + i; }
 
   std::vector<double> loc_, rho_;
   Scales scales_;
-  std::vector<double> factor_;  // L, packed by rows
+  std::vector<double> factor_;  // L (D, D), 0 above the diagonal
   double share_;                // of a parameter in an entry of L below the diagonal
 };
 

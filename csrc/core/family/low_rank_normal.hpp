@@ -21,6 +21,7 @@ class LowRankNormal final : public Family {
         factor_(static_cast<std::size_t>(config.rank * config.dim)),
         whitened_(factor_),
         inner_(static_cast<std::size_t>(config.rank * config.rank)),
+        inner_inverse_(inner_),
         share_(1.0 / std::sqrt(static_cast<double>(config.rank))) {}
 
   // B starts as small noise: at B = 0 its gradient vanishes in expectation.
@@ -48,37 +49,46 @@ class LowRankNormal final : public Family {
   void transform(ConstMatrix noise, Matrix z, Team& team) const noexcept override {
     for_blocks(team, [&](Index begin, Index n) {
       for (Index s = 0; s < noise.rows; ++s) {
-        const double* const eta = noise.row(s);
-        double* const out = z.row(s) + begin;
-        kernels().affine(n, loc_.data() + begin, scales_.value.data() + begin, eta + rank_ + begin, out);
-        for (Index k = 0; k < rank_; ++k) kernels().axpy(n, eta[k], column(k) + begin, out);
+        kernels().affine(n, loc_.data() + begin, scales_.value.data() + begin, noise.row(s) + rank_ + begin,
+                         z.row(s) + begin);
       }
+      kernels().matmul_nn(z.rows, n, rank_, noise.data, noise.cols, column(0) + begin, dim(), z.data + begin, z.cols);
     });
   }
 
   bool standardises() const noexcept override { return true; }
+  // With k = A^-1 (eta - B~^T eps): (eta - k, eps + B~ k). Its first part comes from -k in place.
   void standardise_noise(ConstMatrix noise, Matrix e, Team& team) const noexcept override {
-    team.for_range(noise.rows, 1, [&](Index s, Index) {
-      const double* const eta = noise.row(s);
-      const double* const eps = eta + rank_;
-      double* const out = e.row(s);
-      for (Index k = 0; k < rank_; ++k) out[k] = eta[k] - kernels().dot(dim(), whitened(k), eps);
-      solve(out);
-      std::copy_n(eps, dim(), out + rank_);
-      for (Index k = 0; k < rank_; ++k) kernels().axpy(dim(), out[k], whitened(k), out + rank_);
-      for (Index k = 0; k < rank_; ++k) out[k] = eta[k] - out[k];
+    for_draws(e, team, [&](Index begin, Index n_draws) {
+      double* const out = e.row(begin);
+      for (Index s = begin; s < begin + n_draws; ++s) {
+        kernels().scale(rank_, -1.0, noise.row(s), e.row(s));
+        kernels().scale(dim(), -1.0, noise.row(s) + rank_, e.row(s) + rank_);
+      }
+      kernels().matmul_nt(n_draws, rank_, dim(), noise.row(begin) + rank_, noise.cols, whitened(0), dim(), out, e.cols);
+      solve(n_draws, out, e.cols);
+      kernels().matmul_nn(n_draws, dim(), rank_, out, e.cols, whitened(0), dim(), out + rank_, e.cols);
+      for (Index s = begin; s < begin + n_draws; ++s) {
+        kernels().axpy(rank_, 1.0, noise.row(s), e.row(s));
+        kernels().scale(dim(), -1.0, e.row(s) + rank_, e.row(s) + rank_);
+      }
     });
   }
 
   // eta^ = A^-1 B~^T u and eps^ = u - B~ eta^ with u = (z - mu) / d.
   void standardise(ConstMatrix z, Matrix e, Team& team) const noexcept override {
-    team.for_range(z.rows, 1, [&](Index s, Index) {
-      double* const eta = e.row(s);
+    for_draws(e, team, [&](Index begin, Index n_draws) {
+      double* const eta = e.row(begin);
       double* const eps = eta + rank_;
-      for (Index i = 0; i < dim(); ++i) eps[i] = (z.row(s)[i] - loc_[i]) * scales_.inverse[i];
-      for (Index k = 0; k < rank_; ++k) eta[k] = kernels().dot(dim(), whitened(k), eps);
-      solve(eta);
-      for (Index k = 0; k < rank_; ++k) kernels().axpy(dim(), -eta[k], whitened(k), eps);
+      for (Index s = begin; s < begin + n_draws; ++s) {
+        std::fill_n(e.row(s), rank_, 0.0);
+        for (Index i = 0; i < dim(); ++i) e.row(s)[rank_ + i] = (z.row(s)[i] - loc_[i]) * scales_.inverse[i];
+      }
+      kernels().matmul_nt(n_draws, rank_, dim(), eps, e.cols, whitened(0), dim(), eta, e.cols);
+      solve(n_draws, eta, e.cols);
+      for (Index s = begin; s < begin + n_draws; ++s) kernels().scale(rank_, -1.0, e.row(s), e.row(s));
+      kernels().matmul_nn(n_draws, dim(), rank_, eta, e.cols, whitened(0), dim(), eps, e.cols);
+      for (Index s = begin; s < begin + n_draws; ++s) kernels().scale(rank_, -1.0, e.row(s), e.row(s));
     });
   }
 
@@ -93,30 +103,40 @@ class LowRankNormal final : public Family {
 
   void add_pullback(ConstMatrix noise, ConstMatrix cot, Span grad, Team& team) const noexcept override {
     for_blocks(team, [&](Index begin, Index n) {
+      thread_local std::vector<double> shared;  // eta (S, r), each with its share
+      shared.resize(static_cast<std::size_t>(noise.rows * rank_));
       double scale_grad[kBlock] = {};
       for (Index s = 0; s < noise.rows; ++s) {
         const double* const eta = noise.row(s);
         const double* const c = cot.row(s) + begin;
         kernels().location_scale_pullback(n, c, eta + rank_ + begin, grad.data() + begin, scale_grad);
-        for (Index k = 0; k < rank_; ++k) kernels().axpy(n, share_ * eta[k], c, grad.data() + (2 + k) * dim() + begin);
+        kernels().scale(rank_, share_, eta, shared.data() + s * rank_);
       }
+      kernels().matmul_tn(rank_, n, noise.rows, shared.data(), rank_, cot.data + begin, cot.cols,
+                          grad.data() + 2 * dim() + begin, dim());
       kernels().multiply_add(n, 1.0, scale_grad, scales_.derivative.data() + begin, grad.data() + dim() + begin);
     });
   }
 
   // dH/dB = D^-1 B A^-1 and dH/dd_i = (1 - b~_i^T A^-1 b~_i) / d_i, by columns of length D.
   void add_entropy_gradient(double weight, Span grad) const noexcept override {
-    thread_local std::vector<double> solved, explained;  // B~ A^-1, laid out as B; b~_i^T A^-1 b~_i
-    solved.assign(whitened_.begin(), whitened_.end());
-    solve_columns(solved.data());
-    explained.assign(static_cast<std::size_t>(dim()), 0.0);
-    for (Index k = 0; k < rank_; ++k) {
-      const double* const column_k = solved.data() + k * dim();
-      kernels().multiply_add(dim(), 1.0, column_k, whitened(k), explained.data());
-      kernels().multiply_add(dim(), weight * share_, column_k, scales_.inverse.data(), grad.data() + (2 + k) * dim());
-    }
-    for (Index i = 0; i < dim(); ++i) {
-      grad[dim() + i] += weight * (1.0 - explained[i]) * scales_.inverse[i] * scales_.derivative[i];
+    thread_local std::vector<double> solved;  // a block of B~ A^-1, laid out as B
+    solved.resize(static_cast<std::size_t>(rank_ * kBlock));
+    for (Index begin = 0; begin < dim(); begin += kBlock) {
+      const Index n = std::min(kBlock, dim() - begin);
+      std::fill_n(solved.begin(), rank_ * n, 0.0);
+      kernels().matmul_nn(rank_, n, rank_, inner_inverse_.data(), rank_, whitened(0) + begin, dim(), solved.data(), n);
+      double explained[kBlock] = {};  // b~_i^T A^-1 b~_i
+      for (Index k = 0; k < rank_; ++k) {
+        const double* const column_k = solved.data() + k * n;
+        kernels().multiply_add(n, 1.0, column_k, whitened(k) + begin, explained);
+        kernels().multiply_add(n, weight * share_, column_k, scales_.inverse.data() + begin,
+                               grad.data() + (2 + k) * dim() + begin);
+      }
+      for (Index i = 0; i < n; ++i) {
+        grad[dim() + begin + i] +=
+            weight * (1.0 - explained[i]) * scales_.inverse[begin + i] * scales_.derivative[begin + i];
+      }
     }
   }
 
@@ -146,67 +166,53 @@ class LowRankNormal final : public Family {
   }
 
  private:
-  static constexpr Index kBlock = 512;  // coordinates of one chunk
+  static constexpr Index kBlock = 512;    // coordinates of one chunk
+  static constexpr Index kInnerRows = 8;  // of A in one chunk
 
   template <class Body>
   void for_blocks(Team& team, const Body& body) const noexcept {
     team.for_range(dim(), kBlock, [&](Index begin, Index end) { body(begin, end - begin); });
   }
 
+  // Calls body(first, number) for the draws of e, few at a time: their rows share what they read of B~.
+  template <class Body>
+  void for_draws(Matrix e, Team& team, const Body& body) const noexcept {
+    team.for_range(e.rows, 16, [&](Index begin, Index end) { body(begin, end - begin); });
+  }
+
   const double* column(Index k) const noexcept { return factor_.data() + k * dim(); }
   const double* whitened(Index k) const noexcept { return whitened_.data() + k * dim(); }
 
-  // inner_ <- lower Cholesky factor of A = I + B~^T B~; A >= I, so it always exists.
+  // inner_ <- lower Cholesky factor of A = I + B~^T B~, and inner_inverse_ <- A^-1; A >= I, so both always exist.
   void factorise(Team& team) noexcept {
-    team.for_range(rank_ * rank_, 1, [&](Index entry, Index) {
-      const Index j = entry / rank_, k = entry % rank_;
-      if (k <= j) inner_[entry] = (j == k ? 1.0 : 0.0) + kernels().dot(dim(), whitened(j), whitened(k));
+    team.for_range(rank_, kInnerRows, [&](Index begin, Index end) {
+      double* const rows = inner_.data() + begin * rank_;
+      std::fill_n(rows, (end - begin) * rank_, 0.0);
+      for (Index j = begin; j < end; ++j) inner_[j * rank_ + j] = 1.0;
+      kernels().matmul_nt(end - begin, end, dim(), whitened(begin), dim(), whitened(0), dim(), rows, rank_);
     });
+    kernels().cholesky(rank_, inner_.data());
     inner_log_det_ = 0.0;
-    for (Index j = 0; j < rank_; ++j) {
-      double* const row = inner_.data() + j * rank_;
-      for (Index k = 0; k < j; ++k) {
-        const double* const other = inner_.data() + k * rank_;
-        row[k] = (row[k] - kernels().dot(k, row, other)) / other[k];
-      }
-      row[j] = std::sqrt(row[j] - kernels().dot(j, row, row));
-      inner_log_det_ += std::log(row[j]);
-    }
+    for (Index j = 0; j < rank_; ++j) inner_log_det_ += std::log(inner_[j * rank_ + j]);
+    std::fill(inner_inverse_.begin(), inner_inverse_.end(), 0.0);
+    for (Index j = 0; j < rank_; ++j) inner_inverse_[j * rank_ + j] = 1.0;
+    solve(rank_, inner_inverse_.data(), rank_);
   }
 
-  // x (r) <- A^-1 x
-  void solve(double* x) const noexcept {
-    for (Index j = 0; j < rank_; ++j) {
-      const double* const row = inner_.data() + j * rank_;
-      for (Index k = 0; k < j; ++k) x[j] -= row[k] * x[k];
-      x[j] /= row[j];
-    }
-    for (Index j = rank_ - 1; j >= 0; --j) {
-      for (Index k = j + 1; k < rank_; ++k) x[j] -= inner_[k * rank_ + j] * x[k];
-      x[j] /= inner_[j * rank_ + j];
-    }
-  }
-
-  // The same for all rows of x (r columns of length D) at once.
-  void solve_columns(double* x) const noexcept {
-    for (Index j = 0; j < rank_; ++j) {
-      const double* const row = inner_.data() + j * rank_;
-      for (Index k = 0; k < j; ++k) kernels().axpy(dim(), -row[k], x + k * dim(), x + j * dim());
-      kernels().scale(dim(), 1.0 / row[j], x + j * dim(), x + j * dim());
-    }
-    for (Index j = rank_ - 1; j >= 0; --j) {
-      for (Index k = j + 1; k < rank_; ++k) kernels().axpy(dim(), -inner_[k * rank_ + j], x + k * dim(), x + j * dim());
-      kernels().scale(dim(), 1.0 / inner_[j * rank_ + j], x + j * dim(), x + j * dim());
-    }
+  // Rows of X (m, r), `step` apart, <- A^-1 x = R^-T R^-1 x.
+  void solve(Index m, double* x, Index step) const noexcept {
+    kernels().solve_right_lower_transposed(m, rank_, inner_.data(), rank_, x, step);
+    kernels().solve_right_lower(m, rank_, inner_.data(), rank_, x, step);
   }
 
   Index rank_;
   std::vector<double> loc_;
   Scales scales_;
-  std::vector<double> factor_;    // B, column k at k D
-  std::vector<double> whitened_;  // B~ = B / d, laid out as B
-  std::vector<double> inner_;     // Cholesky factor of A (r, r)
-  double share_;                  // of a parameter in an entry of B
+  std::vector<double> factor_;         // B, column k at k D
+  std::vector<double> whitened_;       // B~ = B / d, laid out as B
+  std::vector<double> inner_;          // Cholesky factor of A (r, r)
+  std::vector<double> inner_inverse_;  // A^-1
+  double share_;                       // of a parameter in an entry of B
   double inner_log_det_ = 0.0;
 };
 

@@ -63,11 +63,7 @@ class MeanFieldNormal final : public Family {
                     Team& team) const noexcept override {
     for_blocks(team, [&](Index begin, Index n) {
       double sums[4 * kBlock];
-      std::fill_n(sums, 4 * n, 0.0);
-      for (Index s = 0; s < e.rows; ++s) {
-        if (weights[s] == 0.0) continue;
-        kernels().pathwise_sums(n, weights[s], grad + s * dim() + begin, e.row(s) + begin, sums);
-      }
+      kernels().pathwise_sums(e.rows, n, weights.data(), grad + begin, dim(), e.data + begin, e.cols, sums);
       const double* const derivative = scales_.derivative.data() + begin;
       kernels().axpy(n, 1.0, sums, energy.data() + begin);
       kernels().multiply_add(n, 1.0, sums + n, derivative, energy.data() + dim() + begin);
