@@ -24,6 +24,7 @@ from klqp.inference.klqp import (
     ScoreRBKLqp,
 )
 from klqp.inference.log_joint import LogJoint
+from klqp.inference.many import fit_many
 from klqp.model.criticism import copy, evaluate, ppc
 from klqp.model.deterministic import Deterministic
 from klqp.model.distributions.bounded import Beta, Uniform, VonMises
@@ -198,6 +199,7 @@ __all__ = [
     "exp",
     "expm1",
     "fit",
+    "fit_many",
     "get_include",
     "get_num_threads",
     "lgamma",

@@ -78,6 +78,10 @@ class BridgeStanModel:
 
 def native_target(capsule: Any, dim: int) -> Target: ...
 
+class Feed: ...
+
+def user_data_feed(target: Target, addresses: Sequence[int]) -> Feed: ...
+
 class FamilySpec:
     def __init__(self, name: str, dim: int, rank: int = 0, scale: str = "exp") -> None: ...
     @property
@@ -256,6 +260,7 @@ class Model:
         blocks: Sequence[int] | npt.NDArray[np.int64],
     ) -> None: ...
     def factor(self, name: str, entropy: str, draw: int, params_begin: int = 0, by_formula: bool = False) -> None: ...
+    def feed(self, slot: int, values: Float64) -> Feed: ...
     def set_data(self, slot: int, values: npt.ArrayLike) -> None: ...
     def evaluate(
         self, n_draws: int, params: Float64, noise: Float64, inputs: Sequence[Float64], wanted: Sequence[int]
@@ -330,3 +335,31 @@ class Run:
     def trace(self) -> dict[str, Float64]: ...
     @property
     def rejections(self) -> dict[str, Any]: ...
+
+def run_many(
+    forms: Sequence[tuple[npt.NDArray[np.int64], Sequence[tuple[Run, Sequence[Feed]]], Float64]],
+    seeds: npt.NDArray[np.uint64],
+    learning_rates: Float64,
+    rules: Sequence[tuple[str, Sequence[float]]],
+    observer: Callable[[], None] | None,
+    n_threads: int,
+    traces: bool,
+) -> dict[str, Any]: ...
+def run_lockstep(
+    fn: Any,
+    coerce: Callable[..., Float64],
+    family: FamilySpec,
+    estimator: EstimatorSpec,
+    noise: Noise,
+    optimizer: OptimizerSpec,
+    config: RunConfig,
+    starts: Float64,
+    seeds: npt.NDArray[np.uint64],
+    learning_rates: Float64,
+    rules: Sequence[tuple[str, Sequence[float]]],
+    observer: Callable[[], None] | None,
+    n_threads: int,
+    traces: bool,
+) -> dict[str, Any]: ...
+def problem_seeds(seed: int, n: int) -> npt.NDArray[np.uint64]: ...
+def family_moments(spec: FamilySpec, params: Float64) -> tuple[Float64, Float64]: ...

@@ -49,6 +49,12 @@ class ModelApproximation(Approximation):
         self.latents = problem.latents
         self._compile()
 
+    def move(self, params: Float64, feeds: Mapping[Placeholder, Float64]) -> None:
+        """Become the q with other parameters and data of the same model."""
+        self._params, self._feeds = params, dict(feeds)
+        self._cache.clear()
+        self._compiled.feed(self._feeds)
+
     def _compile(self) -> None:
         self._compiled = CompiledModel(self._problem, Plan.of_draws(self._problem, self._plan.scale))
         self._compiled.feed(self._feeds)

@@ -30,10 +30,12 @@ class Elbo final : public Objective {
     return static_cast<Index>(logq_.size()) * (family_->noise_dim() + family_->dim() + family_->n_params());
   }
 
-  Evaluation evaluate(ConstSpan params, ConstMatrix noise, Team& team) override {
+  void draw(ConstSpan params, ConstMatrix noise, Team& team) override {
     noise_ = noise;
     family_->prepare(params, team);
     family_->transform(noise, target_->points(noise.rows), team);
+  }
+  Evaluation evaluate(ConstSpan, ConstMatrix, Team& team) override {
     evaluation_ = target_->evaluate(estimator_->order(), team);
     if (estimator_->order() == Order::value) evaluation_.grad = nullptr;
     return evaluation_;

@@ -17,6 +17,9 @@ class NativeTarget : public Target {
  public:
   NativeTarget(klqp_logdensity_v1 function, Index dim) : function_(function), dim_(dim) {}
 
+  // What the function is handed from now on.
+  void set_user_data(void* user_data) noexcept { function_.user_data = user_data; }
+
   Index dim() const override { return dim_; }
   bool native() const override { return true; }
 

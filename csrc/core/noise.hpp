@@ -12,7 +12,8 @@
 namespace klqp {
 
 // Streams of the counter (docs/counters.md).
-enum class Stream : std::uint32_t { optimisation = 0, posterior = 1, elbo = 2, scramble = 3, start = 4 };
+// 5 is that of substreams, in the kernels.
+enum class Stream : std::uint32_t { optimisation = 0, posterior = 1, elbo = 2, scramble = 3, start = 4, problem = 6 };
 
 inline NoiseKey noise_key(std::uint64_t seed, Stream stream, std::uint32_t step = 0, std::uint32_t first_draw = 0) {
   return {seed, static_cast<std::uint32_t>(stream), step, first_draw};
@@ -42,6 +43,7 @@ class Noise {
  public:
   explicit Noise(NoiseConfig config);
 
+  void set_seed(std::uint64_t seed) noexcept { config_.seed = seed; }
   Index n_draws() const noexcept { return config_.n_draws; }
   // Draws s and s' are independent iff group(s) != group(s').
   Index n_groups() const noexcept { return n_groups_; }

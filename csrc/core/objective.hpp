@@ -22,8 +22,8 @@ struct Estimate {
   double penalty = 0.0;    // of the regularisers
 };
 
-// S draws from params (P) with noise (S, E). A run calls, for each step, evaluate, then add_gradient; in between it
-// screens the draws and gives the accepted ones their weights.
+// S draws from params (P) with noise (S, E). A run calls, for each step, draw, evaluate with the same arguments, then
+// add_gradient; in between it screens the draws and gives the accepted ones their weights.
 class Objective {
  public:
   virtual ~Objective() = default;
@@ -38,6 +38,8 @@ class Objective {
   // Rough number of elementary operations in a step outside the user's own functions.
   virtual Index work_per_step() const = 0;
 
+  // Makes the draws, where that can be done before anything is asked of the target.
+  virtual void draw(ConstSpan /*params*/, ConstMatrix /*noise*/, Team& /*team*/) {}
   // Log densities (S) of the draws, and where it has them already their gradients (S, D). May throw.
   virtual Evaluation evaluate(ConstSpan params, ConstMatrix noise, Team& team) = 0;
   virtual Index gradient_size() const = 0;  // D

@@ -2,23 +2,33 @@
 #include "core/run.hpp"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <utility>
 
+#include "core/pacer.hpp"
+
 namespace klqp {
 namespace {
-
-using Clock = std::chrono::steady_clock;
 
 constexpr double kMostBackOffs = 25;            // in a row, before the run gives up
 constexpr double kRateRecovery = 1.02;          // of the learning rate, per good step after backing off
 constexpr Index kWorkForThreads = 1 << 16;      // elementary operations in a step that are worth a second thread
 constexpr Index kWorkForTeam = Index{1} << 22;  // ... in a run that are worth starting threads at all
-constexpr auto kObserveEvery = std::chrono::milliseconds(100);
 
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+// Calls an observer every 100 ms.
+class ObserverWatch final : public StepWatch {
+ public:
+  explicit ObserverWatch(const std::function<void()>& observer) : observer_(observer) {}
+  bool go_on() override {
+    if (observer_ && pacer_.due()) observer_();
+    return true;
+  }
+
+ private:
+  const std::function<void()>& observer_;
+  Pacer pacer_;
+};
 
 }  // namespace
 
@@ -67,35 +77,59 @@ std::string Run::until(ConstSpan learning_rates, const StopRules& rules, const s
   const Index work = parts_.objective->work_per_step();
   const bool threads_pay = work >= kWorkForThreads && work * static_cast<Index>(learning_rates.size()) >= kWorkForTeam;
   Team team(threads_pay ? config_.n_threads : 1);
+  ObserverWatch watch(observer);
+  return take_steps(learning_rates, rules, watch, elapsed, team);
+}
+
+const char* Run::until(ConstSpan learning_rates, const StopRules& rules, StepWatch& watch) {
+  Team serial(1);
+  return take_steps(learning_rates, rules, watch, 0.0, serial);
+}
+
+const char* Run::take_steps(ConstSpan learning_rates, const StopRules& rules, StepWatch& watch, double elapsed,
+                            Team& team) {
   trace_.reserve(learning_rates.size());
-  const auto start = Clock::now();
-  auto observed = start;
+  const auto start = Pacer::Clock::now();
   for (const double rate : learning_rates) {
     step(rate, team);
-    const Progress progress{trace_, static_cast<std::size_t>(first_step_), elapsed + seconds_since(start)};
-    for (const auto& rule : rules) {
-      if (rule->met(progress)) return rule->name();
+    if (!rules.empty()) {
+      const std::chrono::duration<double> seconds = Pacer::Clock::now() - start;
+      if (const char* const name = met(rules, elapsed + seconds.count())) return name;
     }
-    if (observer && Clock::now() - observed >= kObserveEvery) {
-      observer();
-      observed = Clock::now();
-    }
+    if (!watch.go_on()) break;
   }
   return "";
 }
 
-// Noise, draws, and the log density at the draws; returns how many draws can be used.
-Index Run::evaluate_draws(std::uint32_t step, Team& team) {
-  const Matrix noise{noise_.data(), parts_.noise->n_draws(), parts_.objective->noise_dim()};
-  parts_.noise->fill(step, noise, team);
-  const Evaluation evaluation = parts_.objective->evaluate(params_, noise, team);
+const char* Run::met(const StopRules& rules, double seconds) const {
+  const Progress progress{trace_, static_cast<std::size_t>(first_step_), seconds};
+  for (const auto& rule : rules) {
+    if (rule->met(progress)) return rule->name();
+  }
+  return nullptr;
+}
+
+// Noise, and draws where these do not need the target.
+void Run::draw(std::uint32_t step, Team& team) {
+  parts_.noise->fill(step, noise(), team);
+  parts_.objective->draw(params_, noise(), team);
+}
+
+// The log density at the draws; returns how many draws can be used.
+Index Run::evaluate_draws(Team& team) {
+  const Evaluation evaluation = parts_.objective->evaluate(params_, noise(), team);
   std::fill(weights_.begin(), weights_.end(), 1.0);
   return screen(evaluation);
 }
 
 void Run::step(double learning_rate, Team& team) {
+  begin_step(team);
+  finish_step(learning_rate, team);
+}
+
+void Run::finish_step(double learning_rate, Team& team) {
   const Index n_draws = parts_.noise->n_draws();
-  Index n_accepted = evaluate_draws(step_count(), team);
+  Index n_accepted = evaluate_draws(team);
   TraceRow row{};
   row.learning_rate = learning_rate * rate_factor_;
   row.loss = row.std_error = row.log_p = row.entropy = row.log_lik = row.kl = row.penalty = row.grad_norm =
@@ -254,7 +288,8 @@ const std::vector<double>& Run::solution() const noexcept {
 
 double Run::gradient(std::uint32_t step, Span out) {
   Team serial(1);
-  evaluate_draws(step, serial);
+  draw(step, serial);
+  evaluate_draws(serial);
   const Estimate estimate = estimate_gradient(serial);
   std::copy(grad_.begin(), grad_.end(), out.begin());
   return estimate.elbo;
@@ -270,11 +305,17 @@ void Run::reset() {
   step_ = any_good_ = backed_off_ = 0.0;
   rate_factor_ = 1.0;
   rejections_ = {};
-  trace_ = {};
+  trace_.clear();
   first_step_ = 0.0;
   parts_.optimizer->start(params_);
   parts_.objective->reset();
   if (config_.average) average_.start(params_.size());
+}
+
+void Run::restart(ConstSpan params, std::uint64_t seed) {
+  set_params(params);
+  parts_.noise->set_seed(seed);
+  reset();
 }
 
 void Run::visit_state(StateVisitor& visitor) {

@@ -29,6 +29,13 @@ struct RunConfig {
   int n_threads = 1;
 };
 
+// Looked at after every step; may end the run there.
+class StepWatch {
+ public:
+  virtual ~StepWatch() = default;
+  virtual bool go_on() = 0;
+};
+
 // Draws that could not be used, and where the first of them came from.
 struct Rejections {
   double minus_inf = 0.0;  // draws outside the support: log density -inf
@@ -56,11 +63,22 @@ class Run {
   std::string until(ConstSpan learning_rates, const StopRules& rules, const std::function<void()>& observer,
                     double elapsed = 0.0);
 
+  // The same with a watch instead of an observer, on the calling thread alone. Returns the rule's name; "" where the
+  // steps are used up or the watch ended the run.
+  const char* until(ConstSpan learning_rates, const StopRules& rules, StepWatch& watch);
+  // A step in two halves, for runs whose log densities are computed together: the draws, then all the rest.
+  void begin_step(Team& team) { draw(step_count(), team); }
+  void finish_step(double learning_rate, Team& team);
+  // Whether a rule says stop, after that many seconds; its name, or null.
+  const char* met(const StopRules& rules, double seconds) const;
+
   // Everything the next step depends on, and the trace. A restored run goes on with the same bits.
   Snapshot snapshot();
   void restore(const Snapshot& snapshot);
   // Forgets the optimizer's history, the step counter and the trace; q stays.
   void reset();
+  // What a new run with these parameters (P) and this seed of its noise would be. Allocates nothing.
+  void restart(ConstSpan params, std::uint64_t seed);
   // Starts the clock of the stop rules that count a run's own steps anew.
   void begin() noexcept { first_step_ = static_cast<double>(trace_.size()); }
 
@@ -83,8 +101,12 @@ class Run {
   std::string describe_rejections() const { return rejections_.describe(*parts_.objective); }
 
  private:
+  const char* take_steps(ConstSpan learning_rates, const StopRules& rules, StepWatch& watch, double elapsed,
+                         Team& team);
   void step(double learning_rate, Team& team);
-  Index evaluate_draws(std::uint32_t step, Team& team);
+  void draw(std::uint32_t step, Team& team);
+  Index evaluate_draws(Team& team);
+  Matrix noise() noexcept { return {noise_.data(), parts_.noise->n_draws(), parts_.objective->noise_dim()}; }
   Index screen(const Evaluation& evaluation);
   void reject(Index draw, Index coordinate, double value);
   Estimate estimate_gradient(Team& team);

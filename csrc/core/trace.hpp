@@ -40,6 +40,10 @@ class Trace {
       if (column.capacity() < column.size() + n) column.reserve(std::max(2 * column.size(), column.size() + n));
     }
   }
+  // Forgets the rows and keeps the room.
+  void clear() noexcept {
+    for (auto& column : columns_) column.clear();
+  }
   std::size_t size() const noexcept { return columns_[0].size(); }
   const std::vector<double>& loss() const noexcept { return columns_[0]; }
   const std::vector<double>& column(std::size_t i) const noexcept { return columns_[i]; }

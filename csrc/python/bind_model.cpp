@@ -18,6 +18,7 @@
 #include "model/program_target.hpp"
 #include "python/bindings.hpp"
 #include "python/design.hpp"
+#include "python/feed.hpp"
 #include "python/numpy.hpp"
 #include "python/python_node.hpp"
 #include "python/specs.hpp"
@@ -207,6 +208,15 @@ class ModelBuilder {
 
   void set_data(Id id, const Array& values) {
     program().set_data(slot(id), {values.data(), static_cast<std::size_t>(values.size())});
+  }
+
+  // Sets an array of data to row i of `all` (n, size) for problem i.
+  klqp::Feed feed(Id id, Array all) {
+    Slot* const to = slot(id);
+    const auto rows = klqp::view_matrix(all, to->size, "the problems' data");
+    return {[model = model_, to, rows, kept = std::move(all)](Index problem) {
+      model->program.set_data(to, {rows.row(problem), static_cast<std::size_t>(rows.cols)});
+    }};
   }
 
   // The terms as a log density of an input array, for fixed parameters. Nothing may be added or evaluated afterwards.
@@ -420,6 +430,7 @@ void bind_model(py::module_& module) {
       .def("factor", &Builder::factor, py::arg("name"), py::arg("entropy"), py::arg("draw"),
            py::arg("params_begin") = 0, py::arg("by_formula") = false)
       .def("set_data", &Builder::set_data, py::arg("slot"), py::arg("values"))
+      .def("feed", &Builder::feed, py::arg("slot"), py::arg("values"))
       .def("evaluate", &Builder::evaluate, py::arg("n_draws"), py::arg("params"), py::arg("noise"), py::arg("inputs"),
            py::arg("wanted"))
       .def("pullback", &Builder::pullback, py::arg("n_draws"), py::arg("params"), py::arg("noise"), py::arg("inputs"),

@@ -6,6 +6,7 @@
 #include "core/run.hpp"
 #include "python/bindings.hpp"
 #include "python/numpy.hpp"
+#include "python/rules.hpp"
 #include "python/specs.hpp"
 
 namespace py = pybind11;
@@ -16,25 +17,6 @@ namespace {
 // Work in a step, in elementary operations, from which letting other Python threads in between two calls of a
 // Python log density is worth taking the GIL back each time.
 constexpr Index kWorkWithoutGil = 1 << 15;
-
-using RuleSpec = std::pair<std::string, std::vector<double>>;
-
-klqp::StopRules make_rules(const std::vector<RuleSpec>& specs) {
-  klqp::StopRules rules;
-  for (const auto& [name, options] : specs) {
-    if (name == "steps") {
-      rules.push_back(std::make_unique<klqp::MaxSteps>(static_cast<std::size_t>(options.at(0))));
-    } else if (name == "time") {
-      rules.push_back(std::make_unique<klqp::TimeLimit>(options.at(0)));
-    } else if (name == "plateau") {
-      rules.push_back(std::make_unique<klqp::Plateau>(static_cast<std::size_t>(options.at(0)),
-                                                      static_cast<std::size_t>(options.at(1)), options.at(2)));
-    } else {
-      throw klqp::ConfigError("unknown stop rule '" + name + "'");
-    }
-  }
-  return rules;
-}
 
 klqp::Noise make_noise(const std::string& kind, Index n_draws, Index dim, std::uint64_t seed, Index n_groups,
                        const py::array_t<std::uint32_t, py::array::c_style>& directions,
@@ -73,19 +55,10 @@ std::unique_ptr<klqp::Run> make_run(const klqp::FamilySpec& family, std::shared_
                                      klqp::ConstSpan{params.data(), static_cast<std::size_t>(params.size())});
 }
 
-// Checks for signals and calls the user's observer; runs with the GIL whoever holds it now.
-std::function<void()> make_observer(const py::object& observer) {
-  return [&observer] {
-    py::gil_scoped_acquire gil;
-    if (PyErr_CheckSignals() != 0) throw py::error_already_set();
-    if (!observer.is_none()) observer();
-  };
-}
-
-std::string until(klqp::Run& run, const Array& learning_rates, const std::vector<RuleSpec>& rules,
+std::string until(klqp::Run& run, const Array& learning_rates, const std::vector<klqp::RuleSpec>& rules,
                   const py::object& observer, double elapsed) {
-  const klqp::StopRules stop = make_rules(rules);
-  const auto watch = make_observer(observer);
+  const klqp::StopRules stop = klqp::make_rules(rules);
+  const auto watch = klqp::make_observer(observer);
   const klqp::ConstSpan rates{learning_rates.data(), static_cast<std::size_t>(learning_rates.size())};
   // Invariant: from here on nothing touches Python objects but the target and the observer, which take the GIL.
   if (run.objective().native() || run.objective().work_per_step() >= kWorkWithoutGil) {

@@ -4,6 +4,7 @@
 #include "adapters/bridgestan.hpp"
 #include "core/native_target.hpp"
 #include "python/bindings.hpp"
+#include "python/feed.hpp"
 #include "python/numpy.hpp"
 #include "python/python_target.hpp"
 
@@ -53,6 +54,15 @@ std::shared_ptr<klqp::Target> native_target(py::capsule capsule, Index dim) {
   return std::make_shared<CapsuleTarget>(std::move(capsule), dim);
 }
 
+// Hands a native target the i-th of some addresses for problem i.
+klqp::Feed user_data_feed(const std::shared_ptr<klqp::Target>& target, std::vector<std::uintptr_t> addresses) {
+  auto native = std::dynamic_pointer_cast<klqp::NativeTarget>(target);
+  if (native == nullptr) throw py::type_error("only native log densities have user data");
+  return {[native, addresses = std::move(addresses)](Index problem) {
+    native->set_user_data(reinterpret_cast<void*>(addresses.at(static_cast<std::size_t>(problem))));
+  }};
+}
+
 // z (n, D) -> logp (n,), and the gradient (n, D) when asked for and there is one, otherwise None.
 py::tuple evaluate(klqp::Target& target, const klqp::Array& z, bool gradient) {
   const auto points = klqp::view_matrix(z, target.dim(), "z");
@@ -82,5 +92,6 @@ void bind_targets(py::module_& module) {
       .def(py::init<py::object, std::vector<py::ssize_t>, py::dtype, py::object>(), py::arg("fn"), py::arg("shape"),
            py::arg("dtype"), py::arg("coerce"))
       .def("prime", &klqp::PythonTarget::prime, py::arg("z"));
+  module.def("user_data_feed", user_data_feed, py::arg("target"), py::arg("addresses"));
   module.def("native_target", native_target, py::arg("capsule"), py::arg("dim"));
 }

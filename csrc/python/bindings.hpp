@@ -13,3 +13,4 @@ void bind_optimizer(pybind11::module_& module);
 void bind_run(pybind11::module_& module);
 void bind_design(pybind11::module_& module);
 void bind_model(pybind11::module_& module);
+void bind_many(pybind11::module_& module);

@@ -14,5 +14,6 @@ PYBIND11_MODULE(_core, module, pybind11::mod_gil_not_used()) {
   bind_optimizer(module);
   bind_run(module);
   bind_design(module);
+  bind_many(module);
   bind_model(module);
 }

@@ -165,6 +165,14 @@ class CompiledModel:
         for placeholder, values in feeds.items():
             self._emitter.set_placeholder(placeholder, values)
 
+    def feeds(self, values: Mapping[Placeholder, Float64]) -> list[_core.Feed]:
+        """Return what gives placeholders the data of one of many problems, whose rows are in `values`."""
+        return [
+            self.core.feed(slot, rows.reshape(len(rows), -1))
+            for placeholder, rows in values.items()
+            for slot in self._emitter.placeholders.get(placeholder, ())
+        ]
+
     @property
     def fused(self) -> dict[RandomVariable, str]:
         """The observed variables whose likelihood is one node, with what that is made of in words."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -57,11 +57,7 @@ class Engine:
         self._described = f"{latent.name}: {family.describe()}"
         self._spec = family.spec(latent.size)
         self._target = make_target(latent.fn, latent.shape, settings.dtype)
-        self._start = self._spec.start(
-            settings.start_of("init_loc", latent, latent.size),
-            settings.start_of("init_scale", latent, latent.size),
-            settings.key,
-        )
+        self._start = self.start(settings)
         self.gives_gradient = gives_gradient
         if choice is None and gives_gradient is None:
             self.gives_gradient = self._ask_for_gradient()
@@ -72,6 +68,15 @@ class Engine:
     def words(self) -> str:
         """The estimator in words."""
         return f"{self._described}; {self.choice.words}"
+
+    def start(self, settings: Settings) -> Float64:
+        """Return the flat vector that a run with these settings starts from."""
+        loc, scale = (settings.start_of(which, self._latent, self._latent.size) for which in ("init_loc", "init_scale"))
+        return self._spec.start(loc, scale, settings.key)
+
+    def user_data_feed(self, addresses: Sequence[int]) -> _core.Feed:
+        """Return what hands a native log density the address of one of many problems."""
+        return _core.user_data_feed(self._target, addresses)
 
     def feed(self, feeds: Mapping[Any, Any]) -> None:
         """Refuse data: a log density has no placeholders."""

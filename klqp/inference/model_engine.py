@@ -63,7 +63,7 @@ class ModelEngine:
         self.compiled = CompiledModel(problem, self.plan)
         self.feeds: dict[Placeholder, Float64] = {}
         self._unfed = set(self.compiled.placeholders)
-        self._start = self.compiled.start_params(settings)
+        self._start = self.start(settings)
         self._seen = {p: p._version for p in self.compiled.layout.offsets}
         self._fixed = set(problem.frozen_parameters())
         self.feed({**feeds, **{p: values for p, values in kept.items() if p in self.compiled.placeholders}})
@@ -99,6 +99,10 @@ class ModelEngine:
             raise ValueError(f"the data of {done[-1]!r} do not fit: {error}") from None
         self.feeds.update(feeds)
         self._unfed -= set(feeds)
+
+    def start(self, settings: Settings) -> Float64:
+        """Return the flat vector that a run with these settings starts from."""
+        return self.compiled.start_params(settings)
 
     def require_feeds(self) -> None:
         """Raise ValueError if a placeholder has no data yet."""

@@ -10,7 +10,16 @@ import pytest
 import klqp
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
-PAGES = ("index.md", "modelling.md", "tutorial.md", "diagnostics.md", "gradients.md", "from_edward.md", "threading.md")
+PAGES = (
+    "index.md",
+    "modelling.md",
+    "tutorial.md",
+    "diagnostics.md",
+    "gradients.md",
+    "from_edward.md",
+    "threading.md",
+    "many.md",
+)
 # A block of Python, and the block of output right after it if there is one.
 BLOCK = re.compile(r"```python\n(.*?)```(?:\n\n```text\n(.*?)```)?", re.DOTALL)
 NUMBER = re.compile(r"[+-]?\d+(?:\.\d*)?(?:[eE][+-]?\d+)?")

@@ -1,0 +1,75 @@
+"""The one call that runs many problems."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from klqp import _core
+from klqp._seeds import as_key
+from klqp.inference.many_form import BatchForm, Form
+from klqp.inference.settings import Settings
+from klqp.many_posteriors import ManyPosteriors
+from klqp.schedules import as_schedule, factors
+
+__all__ = ["run_forms"]
+
+Seeds = npt.NDArray[np.uint64]
+
+
+def run_forms(forms: Sequence[Form], given_seeds: Sequence[int] | None, traces: bool) -> tuple[ManyPosteriors, bool]:
+    """Run the problems of some forms, which have the same settings; return the results, and whether Ctrl-C came."""
+    if not isinstance(traces, (bool, np.bool_)):
+        raise TypeError(f"traces must be True or False, not {traces!r}")
+    n = sum(form.n for form in forms)
+    settings = forms[0].settings
+    seeds = problem_seeds(given_seeds, settings.key, n)
+    rates = _learning_rates(settings)
+    rules = settings.stop.specs() if settings.stop is not None else []
+    if isinstance(forms[0], BatchForm):
+        out = forms[0].lockstep(seeds, rates, rules, None, bool(traces))
+        out["params"] = [out["params"]]
+    else:
+        out = _run_workers(forms, seeds, rates, rules, bool(traces))
+    parts = [(form.problems, form.approximations(params)) for form, params in zip(forms, out["params"], strict=True)]
+    result = ManyPosteriors(
+        parts,
+        seeds=seeds,
+        losses=out["losses"],
+        traces=out["traces"],
+        n_steps=out["n_steps"],
+        status=np.array(out["status"], dtype=np.str_),
+        messages=out["messages"],
+    )
+    return result, out["interrupted"]
+
+
+def _run_workers(forms: Sequence[Any], seeds: Seeds, rates: Any, rules: Any, traces: bool) -> dict[str, Any]:
+    n_threads = forms[0].settings.n_threads
+    specs = [form.workers(n_threads, seeds[form.problems]) for form in forms]
+    if not all(form.reentrant for form in forms):
+        n_threads = 1
+    return _core.run_many(specs, seeds, rates, rules, None, n_threads, traces)
+
+
+def _learning_rates(settings: Settings) -> npt.NDArray[np.float64]:
+    rule, n = settings.optimizer, settings.n_iter
+    return np.ascontiguousarray(rule.learning_rate * factors(as_schedule(rule.schedule), 0, n, n))
+
+
+def problem_seeds(given: Sequence[int] | None, key: int, n: int) -> Seeds:
+    """Return the seeds of n problems: those given, or by `key` and the problems' numbers.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If those given are not n integers in [0, 2**64).
+    """
+    if given is None:
+        return _core.problem_seeds(key, n)
+    if np.ndim(given) != 1 or len(given) != n:
+        raise ValueError(f"seeds must have one integer for each of {n} problems, not shape {np.shape(given)}")
+    return np.array([as_key(seed) for seed in given], np.uint64)
