@@ -35,6 +35,10 @@ GROUPS = {
     "regression": Group("bench.regression", "logistic regressions beside JAX, NumPy and NumPyro", threads=(2, 1)),
     "models": Group("bench.models", "models in random variables, by klqp and by NumPyro"),
     "gradients": Group("bench.gradients", "the noise that each gradient estimator leaves, factor by factor"),
+    "busy": Group(
+        "bench.busy", "steps with two threads while other processes spin on every core", threads=(2,), by_default=False
+    ),
+    "fleet": Group("bench.fleet", "fits in 1 to 8 Python threads at once", threads=(0,), by_default=False),
     "startup": Group("bench.startup", "import and whole processes"),
     "counts": Group("bench.counts", "instructions of a step, by valgrind", by_default=False),
 }

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <limits>
 #include <vector>
 
@@ -33,13 +34,16 @@ class NativeTarget : public Target {
     const Index n = static_cast<Index>(z_.size()) / dim_;
     logp_.assign(static_cast<std::size_t>(n), nan);
     grad_.assign(z_.size(), nan);
-    const bool reentrant = (function_.flags & KLQP_REENTRANT) != 0;
-    const Index rows = reentrant ? (n + kPieces - 1) / kPieces : n;
     std::atomic<int> worst{0};
-    team.for_range(n, rows, [&](Index begin, Index end) {
+    const auto rows = [&](Index begin, Index end) {
       const int status = call(begin, end - begin, order);
       if (status < 0) worst.store(status);
-    });
+    };
+    if ((function_.flags & KLQP_REENTRANT) != 0) {
+      evaluate_pieces(n, rows, team);
+    } else {
+      rows(0, n);
+    }
     if (worst.load() < 0) {
       throw TargetError("the native log density asked to stop the run (it returned " + std::to_string(worst.load()) +
                         ")");
@@ -52,7 +56,23 @@ class NativeTarget : public Target {
   const double* point(Index i) const noexcept { return z_.data() + i * dim_; }
 
  private:
+  using Clock = std::chrono::steady_clock;
+
   static constexpr Index kPieces = 16;  // calls a reentrant function's batch is cut into, on any number of threads
+  // A function has to have taken so long in a batch, and so long in all, to be worth threads by itself.
+  static constexpr std::chrono::microseconds kLongBatch{50}, kLongInAll{1000};
+
+  // What a function costs only the clock can say. Which threads compute a row does not change it.
+  template <class Rows>
+  void evaluate_pieces(Index n, const Rows& rows, Team& team) {
+    const Index grain = (n + kPieces - 1) / kPieces;
+    if (is_long_) return team.for_long_range(n, grain, rows);
+    const auto start = Clock::now();
+    team.for_range(n, grain, rows);
+    const auto taken = Clock::now() - start;
+    in_all_ += taken;
+    is_long_ = taken > kLongBatch && in_all_ > kLongInAll;
+  }
 
   int call(Index first, Index n, Order order) noexcept {
     const double* const z = z_.data() + first * dim_;
@@ -74,6 +94,8 @@ class NativeTarget : public Target {
   klqp_logdensity_v1 function_;
   Index dim_;
   std::vector<double> z_, logp_, grad_;
+  Clock::duration in_all_{};
+  bool is_long_ = false;
 };
 
 }  // namespace klqp

@@ -14,7 +14,7 @@ namespace {
 constexpr double kMostBackOffs = 25;            // in a row, before the run gives up
 constexpr double kRateRecovery = 1.02;          // of the learning rate, per good step after backing off
 constexpr Index kWorkForThreads = 1 << 16;      // elementary operations in a step that are worth a second thread
-constexpr Index kWorkForTeam = Index{1} << 22;  // ... in a run that are worth starting threads at all
+constexpr Index kWorkForTeam = Index{1} << 22;  // ... in a call that are worth starting threads at all
 
 // Calls an observer every 100 ms.
 class ObserverWatch final : public StepWatch {
@@ -76,7 +76,9 @@ std::string Run::until(ConstSpan learning_rates, const StopRules& rules, const s
                        double elapsed) {
   const Index work = parts_.objective->work_per_step();
   const bool threads_pay = work >= kWorkForThreads && work * static_cast<Index>(learning_rates.size()) >= kWorkForTeam;
-  Team team(threads_pay ? config_.n_threads : 1);
+  const CpuShare share(config_.n_threads, config_.n_cpus);
+  Team team(config_.n_threads, &share);
+  team.share_short_work(threads_pay);
   ObserverWatch watch(observer);
   return take_steps(learning_rates, rules, watch, elapsed, team);
 }

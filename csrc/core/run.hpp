@@ -27,6 +27,7 @@ struct RunConfig {
   Clip clip;
   bool average = false;  // keep the polynomial average of the iterates
   int n_threads = 1;
+  int n_cpus = 1;  // that this run and others in the process have together
 };
 
 // Looked at after every step; may end the run there.

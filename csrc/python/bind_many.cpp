@@ -6,6 +6,7 @@
 #include "core/problem_seeds.hpp"
 #include "python/bindings.hpp"
 #include "python/feed.hpp"
+#include "python/gil.hpp"
 #include "python/numpy.hpp"
 #include "python/python_batch.hpp"
 #include "python/rules.hpp"
@@ -116,7 +117,7 @@ py::dict run_many(const std::vector<FormSpec>& specs, const Seeds& seeds, const 
     all_params.append(params);
   }
   const bool interrupted = is_interrupted([&] {
-    py::gil_scoped_release release;
+    const klqp::GilRelease release;
     klqp::run_many(forms, options.plan, results);
   });
   return as_dict(results, all_params, traces.object(), interrupted);
@@ -150,7 +151,7 @@ py::dict run_lockstep(const py::object& fn, const py::object& coerce, const klqp
   Array params = nans(n, starts.shape(1));
   klqp::PythonBatch batch(fn, coerce, n_draws, family.config.dim);
   const bool interrupted = is_interrupted([&] {
-    py::gil_scoped_release release;
+    const klqp::GilRelease release;
     klqp::run_lockstep(members, batch, n_draws, options.plan, klqp::matrix_of(params), results);
   });
   return as_dict(results, params, traces.object(), interrupted);

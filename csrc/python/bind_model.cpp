@@ -19,6 +19,7 @@
 #include "python/bindings.hpp"
 #include "python/design.hpp"
 #include "python/feed.hpp"
+#include "python/gil.hpp"
 #include "python/numpy.hpp"
 #include "python/python_node.hpp"
 #include "python/specs.hpp"
@@ -365,13 +366,13 @@ class ModelBuilder {
 klqp::Bound make_bound(const py::object& objective) {
   if (objective.is_none()) return {};
   const std::shared_ptr<py::object> kept(new py::object(objective), [](py::object* object) {
-    py::gil_scoped_acquire gil;
+    const klqp::GilAcquire gil;
     delete object;
   });
   return [kept](klqp::ConstSpan log_ratio, klqp::Span weights) {
-    py::gil_scoped_acquire gil;
+    const klqp::GilAcquire gil;
     const Array given(static_cast<py::ssize_t>(log_ratio.size()), log_ratio.data());
-    const auto result = (*kept)(given).cast<std::pair<double, Array>>();
+    const auto result = klqp::call_python(*kept, given).cast<std::pair<double, Array>>();
     const klqp::ConstSpan slope =
         klqp::view_vector(result.second, static_cast<Index>(weights.size()), "the objective's derivatives");
     std::transform(slope.begin(), slope.end(), weights.begin(), [](double x) { return -x; });

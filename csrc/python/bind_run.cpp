@@ -5,6 +5,7 @@
 #include "core/elbo.hpp"
 #include "core/run.hpp"
 #include "python/bindings.hpp"
+#include "python/gil.hpp"
 #include "python/numpy.hpp"
 #include "python/rules.hpp"
 #include "python/specs.hpp"
@@ -62,7 +63,7 @@ std::string until(klqp::Run& run, const Array& learning_rates, const std::vector
   const klqp::ConstSpan rates{learning_rates.data(), static_cast<std::size_t>(learning_rates.size())};
   // Invariant: from here on nothing touches Python objects but the target and the observer, which take the GIL.
   if (run.objective().native() || run.objective().work_per_step() >= kWorkWithoutGil) {
-    py::gil_scoped_release release;
+    const klqp::GilRelease release;
     return run.until(rates, stop, watch, elapsed);
   }
   return run.until(rates, stop, watch, elapsed);
@@ -140,10 +141,12 @@ void bind_run(py::module_& module) {
              py::arg("dim"));
 
   py::class_<klqp::RunConfig>(module, "RunConfig")
-      .def(py::init([](double clip_value, double clip_norm, bool average, int n_threads) {
-             return klqp::RunConfig{{clip_value, clip_norm}, average, n_threads};
+      .def(py::init([](double clip_value, double clip_norm, bool average, int n_threads, int n_cpus) {
+             return klqp::RunConfig{{clip_value, clip_norm}, average, n_threads, n_cpus};
            }),
-           py::arg("clip_value"), py::arg("clip_norm"), py::arg("average"), py::arg("n_threads"));
+           py::arg("clip_value"), py::arg("clip_norm"), py::arg("average"), py::arg("n_threads"),
+           py::arg("n_cpus") = 1);
+  module.def("openmp_max_threads", &klqp::openmp_max_threads);
 
   py::class_<klqp::Run>(module, "Run")
       .def(py::init(&make_run), py::arg("family"), py::arg("target"), py::arg("noise"), py::arg("estimator"),

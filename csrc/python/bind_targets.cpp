@@ -5,6 +5,7 @@
 #include "core/native_target.hpp"
 #include "python/bindings.hpp"
 #include "python/feed.hpp"
+#include "python/gil.hpp"
 #include "python/numpy.hpp"
 #include "python/python_target.hpp"
 
@@ -19,7 +20,7 @@ class CapsuleTarget : public klqp::NativeTarget {
   CapsuleTarget(py::capsule capsule, Index dim)
       : NativeTarget(*capsule.get_pointer<klqp_logdensity_v1>(), dim), capsule_(std::move(capsule)) {}
   ~CapsuleTarget() override {
-    py::gil_scoped_acquire gil;
+    const klqp::GilAcquire gil;
     capsule_ = {};
   }
 
@@ -72,7 +73,7 @@ py::tuple evaluate(klqp::Target& target, const klqp::Array& z, bool gradient) {
   const auto order = gradient ? klqp::Order::gradient : klqp::Order::value;
   const klqp::Evaluation result = [&] {
     if (!target.native()) return target.evaluate(order, serial);
-    py::gil_scoped_release release;
+    const klqp::GilRelease release;
     return target.evaluate(order, serial);
   }();
   klqp::Array logp(static_cast<py::ssize_t>(points.rows), result.logp);

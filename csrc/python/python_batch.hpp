@@ -4,6 +4,7 @@
 #include <pybind11/numpy.h>
 
 #include "core/lockstep.hpp"
+#include "python/gil.hpp"
 #include "python/numpy.hpp"
 
 namespace klqp {
@@ -16,30 +17,30 @@ class PythonBatch final : public BatchTarget {
   PythonBatch(pybind11::object fn, pybind11::object coerce, Index n_draws, Index dim)
       : fn_(std::move(fn)), coerce_(std::move(coerce)), n_draws_(n_draws), dim_(dim) {}
   ~PythonBatch() override {
-    pybind11::gil_scoped_acquire gil;
+    const GilAcquire gil;
     fn_ = coerce_ = {};
     z_ = logp_ = grad_ = {};
   }
 
   // New ones each time: the function may keep what it gets.
   double* points(Index n) override {
-    pybind11::gil_scoped_acquire gil;
+    const GilAcquire gil;
     z_ = pybind11::array_t<double>({n, n_draws_, dim_});
     return z_.mutable_data();
   }
 
   Evaluation evaluate(const std::vector<Index>& problems) override {
     namespace py = pybind11;
-    py::gil_scoped_acquire gil;
+    const GilAcquire gil;
     const auto n = static_cast<Index>(problems.size());
-    const py::object value = fn_(z_, py::array_t<Index>(n, problems.data()));
+    const py::object value = call_python(fn_, z_, py::array_t<Index>(n, problems.data()));
     if (!PyTuple_Check(value.ptr()) || PyTuple_GET_SIZE(value.ptr()) != 2) {
       throw py::type_error("the log density must return the pair (logp, grad), but it returned " +
                            py::cast<std::string>(py::repr(py::type::of(value))));
     }
     const auto pair = py::reinterpret_borrow<py::tuple>(value);
-    logp_ = coerce_(pair[0], py::make_tuple(n, n_draws_), "logp").cast<Array>();
-    grad_ = coerce_(pair[1], py::make_tuple(n, n_draws_, dim_), "grad").cast<Array>();
+    logp_ = call_python(coerce_, pair[0], py::make_tuple(n, n_draws_), py::str("logp")).cast<Array>();
+    grad_ = call_python(coerce_, pair[1], py::make_tuple(n, n_draws_, dim_), py::str("grad")).cast<Array>();
     return {logp_.data(), grad_.data()};
   }
 

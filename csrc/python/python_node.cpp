@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "python/gil.hpp"
+
 namespace klqp {
 
 namespace py = pybind11;
@@ -11,7 +13,7 @@ PythonNode::PythonNode(py::object operation, std::vector<Slot*> inputs, Slot* ou
     : Node(std::move(inputs), output), operation_(std::move(operation)), data_(inputs_.size()) {}
 
 PythonNode::~PythonNode() {
-  py::gil_scoped_acquire gil;
+  const GilAcquire gil;
   operation_ = {};
   args_.release().dec_ref();
   data_.clear();
@@ -24,12 +26,12 @@ py::object PythonNode::argument(const Slot& slot, Index rows) const {
 }
 
 void PythonNode::data_changed() {
-  py::gil_scoped_acquire gil;
+  const GilAcquire gil;
   for (std::size_t i = 0; i < inputs_.size(); ++i) data_[i] = {};
 }
 
 void PythonNode::forward(Index n_draws, Team&) {
-  py::gil_scoped_acquire gil;
+  const GilAcquire gil;
   rows_ = output_->rows(n_draws);
   py::list args;
   for (std::size_t i = 0; i < inputs_.size(); ++i) {
@@ -45,7 +47,7 @@ void PythonNode::forward(Index n_draws, Team&) {
     }
   }
   args_ = args;
-  const auto out = operation_.attr("forward")(args_).cast<py::array_t<double, py::array::c_style>>();
+  const auto out = call_python(operation_.attr("forward"), args_).cast<py::array_t<double, py::array::c_style>>();
   if (out.size() != rows_ * output_->size) throw ConfigError("a Python operation returned another size than promised");
   std::copy_n(out.data(), out.size(), output_->value);
 }
@@ -53,13 +55,13 @@ void PythonNode::forward(Index n_draws, Team&) {
 void PythonNode::backward(const Sweep& sweep) {
   const bool wanted = std::any_of(inputs_.begin(), inputs_.end(), [](const Slot* x) { return x->active; });
   if (!wanted) return;
-  py::gil_scoped_acquire gil;
+  const GilAcquire gil;
   py::array_t<double> cot({static_cast<py::ssize_t>(rows_), static_cast<py::ssize_t>(output_->size)});
   std::fill_n(cot.mutable_data(), cot.size(), 0.0);  // rejected draws
   sweep.for_rows(output_->per_draw, [&](Index first, Index n) {
     std::copy_n(output_->adjoint_at(first), n * output_->size, cot.mutable_data() + first * output_->size);
   });
-  const auto grads = operation_.attr("backward")(args_, cot).cast<py::list>();
+  const auto grads = call_python(operation_.attr("backward"), args_, cot).cast<py::list>();
   for (std::size_t i = 0; i < inputs_.size(); ++i) {
     const Slot& slot = in(i);
     if (!slot.active) continue;

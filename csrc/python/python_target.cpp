@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "python/gil.hpp"
+
 namespace klqp {
 
 namespace py = pybind11;
@@ -19,7 +21,7 @@ PythonTarget::PythonTarget(py::object fn, std::vector<py::ssize_t> shape, py::dt
 }
 
 PythonTarget::~PythonTarget() {
-  py::gil_scoped_acquire gil;
+  const GilAcquire gil;
   z_ = {};
   result_ = primed_ = {};
   fn_ = coerce_ = {};
@@ -28,7 +30,7 @@ PythonTarget::~PythonTarget() {
 
 // The function may keep what it gets: a new array, unless nobody but us holds the last one.
 Matrix PythonTarget::points(Index n) {
-  py::gil_scoped_acquire gil;
+  const GilAcquire gil;
 #ifdef Py_GIL_DISABLED
   const bool ours = false;  // a reference count says nothing there
 #else
@@ -61,11 +63,11 @@ py::object PythonTarget::checked(py::object value, const std::vector<py::ssize_t
   }
   py::tuple expected(shape.size());
   for (std::size_t i = 0; i < shape.size(); ++i) expected[i] = shape[i];
-  return coerce_(value, expected, what);
+  return call_python(coerce_, value, expected, py::str(what));
 }
 
 PythonTarget::Result PythonTarget::call(bool needs_gradient) {
-  const py::object value = fn_(argument());
+  const py::object value = call_python(fn_, argument());
   std::vector<py::ssize_t> shape{static_cast<py::ssize_t>(n_)};
   const bool pair = PyTuple_Check(value.ptr());
   if (pair && PyTuple_GET_SIZE(value.ptr()) != 2) {
@@ -98,7 +100,7 @@ bool PythonTarget::is_primed() const noexcept {
 }
 
 Evaluation PythonTarget::evaluate(Order order, Team&) {
-  py::gil_scoped_acquire gil;
+  const GilAcquire gil;
   const bool needs_gradient = order == Order::gradient;
   if (is_primed() && (primed_.grad || !needs_gradient)) {
     result_ = primed_;

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "core/stopping/stop_rule.hpp"
+#include "python/gil.hpp"
 
 namespace klqp {
 
@@ -36,9 +37,9 @@ inline StopRules make_rules(const std::vector<RuleSpec>& specs) {
 // now.
 inline std::function<void()> make_observer(const pybind11::object& observer) {
   return [&observer] {
-    pybind11::gil_scoped_acquire gil;
-    if (PyErr_CheckSignals() != 0) throw pybind11::error_already_set();
-    if (!observer.is_none()) observer();
+    const GilAcquire gil;
+    if (or_sleep_at_exit([] { return PyErr_CheckSignals(); }) != 0) throw pybind11::error_already_set();
+    if (!observer.is_none()) call_python(observer);
   };
 }
 

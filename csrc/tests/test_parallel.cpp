@@ -1,5 +1,7 @@
 // Team: every chunk once, whoever works; also with helpers that start late, never, or beside each other.
+// CpuShare: how runs at work at the same time divide the CPUs.
 #include <atomic>
+#include <memory>
 #include <thread>
 #include <vector>
 
@@ -41,7 +43,7 @@ void test_with_thread_helpers() {
     Team team(1);
     team.expect_helpers(n_helpers);
     std::vector<std::thread> helpers;
-    for (int i = 0; i < n_helpers; ++i) helpers.emplace_back([&team] { team.help(); });
+    for (int i = 0; i < n_helpers; ++i) helpers.emplace_back([&team, i] { team.help(i); });
     check_jobs(team, 1000);
     team.close();
     for (auto& helper : helpers) helper.join();
@@ -53,6 +55,73 @@ void test_helpers_that_never_start() {
   Team team(1);
   team.expect_helpers(7);
   check_jobs(team, 200);
+}
+
+// Helpers beyond the share sleep, and are back when it grows again.
+void test_helpers_follow_the_share() {
+  const klqp::CpuShare share(3, 3);
+  CHECK(share.n_threads() == 3);
+  Team team(1, &share);
+  team.expect_helpers(2);
+  std::vector<std::thread> helpers;
+  for (int i = 0; i < 2; ++i) helpers.emplace_back([&team, i] { team.help(i); });
+  for (int round = 0; round < 30; ++round) {
+    check_jobs(team, 40);
+    {
+      const klqp::CpuShare other(3, 3);
+      CHECK(share.n_threads() == 2 && other.n_threads() == 1);
+      check_jobs(team, 40);
+      const klqp::CpuShare third(1, 3);
+      CHECK(share.n_threads() == 1);
+      const auto caller = std::this_thread::get_id();
+      std::atomic<int> elsewhere{0};
+      team.for_chunks(50, [&](Index) { elsewhere += std::this_thread::get_id() != caller; });
+      CHECK(elsewhere == 0);
+    }
+    CHECK(share.n_threads() == 3);
+  }
+  team.close();
+  for (auto& helper : helpers) helper.join();
+}
+
+// Every run has its caller; the other CPUs go round among those that want helpers.
+void test_shares() {
+  const auto shares = [](const std::vector<int>& wanted, int n_cpus) {
+    std::vector<std::unique_ptr<klqp::CpuShare>> runs;
+    for (const int n : wanted) runs.push_back(std::make_unique<klqp::CpuShare>(n, n_cpus));
+    std::vector<int> out;
+    for (const auto& run : runs) out.push_back(run->n_threads());
+    return out;
+  };
+  using V = std::vector<int>;
+  CHECK(shares({2}, 2) == (V{2}));
+  CHECK(shares({8}, 2) == (V{8}));  // what one run was told to use, it uses
+  CHECK(shares({2, 2}, 2) == (V{1, 1}));
+  CHECK(shares({16, 16, 16}, 16) == (V{6, 5, 5}));
+  CHECK(shares({16, 1, 16}, 16) == (V{8, 1, 7}));
+  CHECK(shares({2, 2, 16}, 16) == (V{2, 2, 12}));
+  CHECK(shares({16, 16, 16, 16, 16}, 3) == (V{1, 1, 1, 1, 1}));
+}
+
+// Short work is not shared out when that does not pay, long work is.
+void test_short_work_stays_with_the_caller() {
+  Team team(1);
+  team.expect_helpers(1);
+  std::thread helper([&team] { team.help(0); });
+  const auto caller = std::this_thread::get_id();
+  team.share_short_work(false);
+  std::atomic<int> elsewhere{0};
+  team.for_range(100, 1, [&](Index, Index) { elsewhere += std::this_thread::get_id() != caller; });
+  CHECK(elsewhere == 0);
+  // Two chunks that wait for each other need two threads.
+  std::atomic<int> met{0};
+  team.for_long_range(2, 1, [&](Index, Index) {
+    ++met;
+    while (met < 2) std::this_thread::yield();
+  });
+  CHECK(met == 2);
+  team.close();
+  helper.join();
 }
 
 void test_ranges() {
@@ -74,6 +143,9 @@ int main() {
   test_with_openmp_helpers();
   test_with_thread_helpers();
   test_helpers_that_never_start();
+  test_helpers_follow_the_share();
+  test_shares();
+  test_short_work_stays_with_the_caller();
   test_ranges();
   return klqp_test::summary();
 }

@@ -126,6 +126,7 @@ class Settings:
             clip_norm=math.inf if rule.clip_norm is None else rule.clip_norm,
             average=rule.average,
             n_threads=self.n_threads,
+            n_cpus=get_num_threads(),
         )
 
     @classmethod

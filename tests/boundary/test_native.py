@@ -120,6 +120,22 @@ int forgets_grad(int64_t n, int64_t d, int64_t order, const double* z, double* l
   return 0;
 }
 
+/* Slow at first; later each call waits until another one is inside, for ten seconds at the most. */
+int meets(int64_t n, int64_t d, int64_t order, const double* z, double* logp, double* grad, void* user_data) {
+  state* const s = user_data;
+  const struct timespec pause = {0, 1000000};
+  const int64_t call = __atomic_fetch_add(&s->calls, 1, __ATOMIC_SEQ_CST);
+  if (call < 20) {
+    nanosleep(&pause, 0);
+  } else {
+    const int64_t pair = call - call % 2 + 2;
+    __atomic_add_fetch(&s->inside, 1, __ATOMIC_SEQ_CST);
+    for (int i = 0; i < 10000 && __atomic_load_n(&s->inside, __ATOMIC_SEQ_CST) < pair - 20; ++i) nanosleep(&pause, 0);
+    if (__atomic_load_n(&s->inside, __ATOMIC_SEQ_CST) < pair - 20) return -1;
+  }
+  return normal(n, d, order, z, logp, grad, 0);
+}
+
 /* Waits until another thread has raised the flag, for ten seconds at the most. */
 int waits(int64_t n, int64_t d, int64_t order, const double* z, double* logp, double* grad, void* user_data) {
   state* const s = user_data;
@@ -880,6 +896,13 @@ def test_a_reentrant_function_gets_pieces_of_whole_rows(c, state):
         assert own.inside == 0
     for run in runs[1:]:
         same_run(runs[0], run)
+
+
+def test_a_slow_reentrant_function_gets_threads_however_small_its_batch_is(c, state):
+    """What it costs is measured. From call 20 on each call returns only when its neighbour is inside."""
+    slow = klqp.NativeLogDensity(c("meets"), user_data=ctypes.pointer(state), reentrant=True)
+    same_run(fit(slow, n_samples=2, n_threads=2), fit(python_normal, n_samples=2))
+    assert (state.calls, state.inside) == (100, 80)
 
 
 def test_a_run_does_not_hold_the_gil(c, state):

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 import klqp
+from klqp import _threads
 
 posix_only = pytest.mark.skipif(os.name != "posix", reason="signals and fork are tested on POSIX systems")
 
@@ -307,6 +308,56 @@ def test_a_forked_child_works_and_gives_the_same_bits(code, child):
     run_child(child, FORK + code)
 
 
+# --- a run in a daemon thread when the interpreter exits ---
+AT_EXIT = """
+import threading
+import time
+
+from shared import *
+
+kind, path = sys.argv[1:]
+inside = threading.Event()
+state = State(0, 1, 50)
+
+
+def density(z):
+    inside.set()
+    time.sleep(1e-4)
+    return normal(z)
+
+
+class Last:
+    # At the end of the interpreter this gives the GIL away for a while: the run asks for it then.
+    def __del__(self, sleep=time.sleep):
+        sleep(0.4)
+
+
+def work():
+    if kind == "native":
+        klqp.fit(klqp.NativeLogDensity(load(path), ctypes.addressof(state)), 3, n_iter=10**7, progress=False)
+    elif kind == "model":
+        z = klqp.LogDensity(density, shape=2, name="z")
+        y = klqp.Normal(z, 1.0)
+        klqp.KLqp([z], data={y: np.ones(2)}).run(n_iter=10**7, progress=False)
+    else:
+        klqp.fit(density, 3 if kind == "python" else 20_000, n_iter=10**7, n_threads=2, progress=False)
+
+
+last = Last()
+threading.Thread(target=work, daemon=True).start()
+while not (state.calls > 50 or inside.is_set()):
+    time.sleep(0.01)
+print("leaving", flush=True)
+"""
+
+
+@pytest.mark.parametrize("kind", ["native", "python", "large", "model"])
+def test_the_interpreter_exits_while_a_daemon_thread_is_in_a_run(kind, child, library):
+    process = child(AT_EXIT, kind, library)
+    out, err = process.communicate(timeout=60)
+    assert (out.removeprefix("running\n"), err, process.returncode) == ("leaving\n", "", 0)
+
+
 # --- many fits at once ---
 @pytest.mark.parametrize("size", [SMALL, LARGE], ids=["small", "large"])
 @pytest.mark.parametrize("kind", ["python", "native", "reentrant"])
@@ -477,6 +528,61 @@ klqp.set_num_threads(3)
 assert klqp.get_num_threads() == 3
 """
     run_child(child, code, env={"OMP_NUM_THREADS": "64"})
+
+
+def test_limits_by_threadpoolctl_are_respected():
+    threadpoolctl = pytest.importorskip("threadpoolctl")
+    free = klqp.get_num_threads()
+    with threadpoolctl.threadpool_limits(1):
+        assert klqp.get_num_threads() == 1
+    assert klqp.get_num_threads() == free
+    libraries = {info["user_api"] for info in threadpoolctl.threadpool_info()}
+    if "openmp" in libraries:
+        with threadpoolctl.threadpool_limits(1, user_api="openmp"):
+            assert klqp.get_num_threads() == 1
+
+
+V2_NESTED = {"cgroup": "0::/a/b.slice/c\n", "a/cpu.max": "max 100000", "a/b.slice/cpu.max": "250000 100000"}
+V2_CONTAINER = {"cgroup": "0::/\n", "cpu.max": "400000 100000"}
+V1 = {
+    "cgroup": "4:memory:/x\n3:cpu,cpuacct:/docker/1\n0::/\n",
+    "cpu,cpuacct/cpu.cfs_quota_us": "-1",
+    "cpu,cpuacct/cpu.cfs_period_us": "100000",
+    "cpu,cpuacct/docker/1/cpu.cfs_quota_us": "150000",
+    "cpu,cpuacct/docker/1/cpu.cfs_period_us": "100000",
+}
+V1_CONTAINER = {
+    "cgroup": "3:cpuacct,cpu:/docker/1\n",
+    "cpu/cpu.cfs_quota_us": "50000",
+    "cpu/cpu.cfs_period_us": "100000",
+}
+NO_LIMIT = {"cgroup": "0::/a\n", "a/cpu.max": "max 100000", "cpu.max": "broken"}
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        (V2_NESTED, [2.5]),
+        (V2_NESTED | {"a/cpu.max": "120000 100000"}, [2.5, 1.2]),
+        (V2_CONTAINER, [4.0]),
+        (V1, [1.5]),
+        (V1_CONTAINER, [0.5]),
+        (NO_LIMIT, []),
+        ({}, []),
+    ],
+)
+def test_quotas_of_control_groups(files, expected, tmp_path):
+    for name, text in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    assert list(_threads._quotas(str(tmp_path / "cgroup"), str(tmp_path))) == expected
+
+
+@pytest.mark.parametrize(("cpus", "expected"), [(0.5, 1), (1.0, 1), (1.2, 2), (float("inf"), None)])
+def test_quotas_are_rounded_up(cpus, expected, monkeypatch):
+    monkeypatch.setattr(_threads, "_quota", (time.monotonic(), cpus))
+    assert _threads._quota_cpus() == (expected or _threads._affinity())
 
 
 # --- memory ---
