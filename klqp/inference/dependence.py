@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ import numpy.typing as npt
 from klqp.inference.event_sets import EMPTY, EventSets, shared_label, uniform
 from klqp.inference.latents import Factor
 from klqp.inference.problem import Problem, shares_space
+from klqp.model.design import Design
 from klqp.model.emitter import ancestors
 from klqp.model.expression import Constant, Expression, Node, Reshaped
 from klqp.model.parameter import Placeholder
@@ -304,23 +305,28 @@ def _matmul(dependence: Dependence, node: Node, inputs: list[Ints]) -> Ints:
     sets, rows, columns = dependence.sets, inputs[0].reshape(m, k), inputs[1].reshape(k, n).T
     a, b = node.inputs
     if _is_sparse(a):
-        return _sparse_product(sets, a.value.reshape(m, k), columns)
+        return _sparse_product(sets, _matrix(a, m, k).nonzero(), m, columns)
     if _is_sparse(b):
-        return _sparse_product(sets, b.value.reshape(k, n).T, rows).T
+        return _sparse_product(sets, _matrix(b, k, n).T.nonzero(), n, rows).T
     return sets.unite(sets.unite_rows(rows)[:, None], sets.unite_rows(columns))
 
 
 def _is_sparse(x: Expression) -> TypeGuard[Constant]:
     """Return whether data are mostly zeros, such as indicators: with few of them, following them is not worth it."""
-    return isinstance(x, Constant) and bool(4 * np.count_nonzero(x.value) <= x.size)
+    return isinstance(x, Constant) and 4 * x.n_nonzero <= x.size
 
 
-def _sparse_product(sets: EventSets, weights: Float64, columns: Ints) -> Ints:
+def _matrix(x: Constant, n: int, m: int) -> Any:
+    """Return data as a matrix; one of SciPy stays what it is."""
+    return x.value if isinstance(x, Design) else x.value.reshape(n, m)
+
+
+def _sparse_product(sets: EventSets, nonzero: tuple[Ints, Ints], m: int, columns: Ints) -> Ints:
     """Return the labels (m, n) of a product of data (m, k) with labels (n, k): without those that meet zeros."""
-    at, k = np.nonzero(weights)
+    at, k = nonzero  # rows ascend
     distinct = columns[:1] if (columns == columns[0]).all() else columns
-    unions = [sets.unite_groups(at, column[k], len(weights)) for column in distinct]
-    return np.broadcast_to(np.stack(unions, 1), (len(weights), len(columns)))
+    unions = [sets.unite_groups(at, column[k], m) for column in distinct]
+    return np.broadcast_to(np.stack(unions, 1), (m, len(columns)))
 
 
 def _cholesky(dependence: Dependence, node: Node, inputs: list[Ints]) -> Ints:

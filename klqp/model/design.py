@@ -54,6 +54,11 @@ class Design(Constant):
         """Whether it is in compressed sparse rows."""
         return is_sparse(self.value)
 
+    @property
+    def n_nonzero(self) -> int:
+        """Number of elements that are not zero."""
+        return int(np.count_nonzero(self.value.data if self.sparse else self.value))
+
     def native(self) -> _core.DesignMatrix:
         """Return the matrix as the core reads it; it keeps the arrays alive."""
         if self.sparse:

@@ -201,6 +201,11 @@ class Constant(Expression):
         self.value = as_data(value, "a constant")
         super().__init__(self.value.shape)
 
+    @property
+    def n_nonzero(self) -> int:
+        """Number of elements that are not zero."""
+        return int(np.count_nonzero(self.value))
+
     def emit(self, emitter: Emitter, inputs: Sequence[int]) -> int:
         """Add the data to a program."""
         return emitter.core.data(self.value)

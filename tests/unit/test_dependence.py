@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.sparse import csc_array, csr_array
 
 import klqp
 from klqp.inference.dependence import RULES, Dependence
@@ -80,6 +81,11 @@ EXACT = {
     "indicators @ y": SPARSE @ Y,
     "indicators @ v": SPARSE @ V,
     "indicators @ shared": SPARSE @ nodes.stack([V, V * 2.0], 1),
+    "sparse @ y": csr_array(SPARSE) @ Y,
+    "sparse @ v": csc_array(SPARSE) @ V,
+    "x @ sparse": X @ csr_array(SPARSE.T),
+    "v @ sparse": V @ csr_array(SPARSE.T),
+    "float32 @ y": np.asfortranarray(SPARSE, np.float32) @ Y,
     "x @ indicators": X @ SPARSE.T,
     "v @ indicators": V @ SPARSE.T,
     "indicator @ y": SPARSE[0] @ Y,
