@@ -212,7 +212,15 @@ class Constant(Expression):
 
 
 class Node(Expression):
-    """The result of a native operation; see csrc/model/nodes."""
+    """The result of a native operation; see csrc/model/nodes.
+
+    Attributes
+    ----------
+    integer : bool
+        Whether it holds integers that may index others.
+    """
+
+    integer = False
 
     def __init__(
         self,

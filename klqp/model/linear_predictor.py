@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -70,7 +70,7 @@ def read_linear_predictor(
         The sum over them is the predictor; None where that has no use, without matrices and gathered effects, or cannot
         be said: matrices are read by one index.
     """
-    terms = _Reader(n, k, is_data, is_shared).read(predictor)
+    terms = _Reader(n, k, is_data, is_shared).read(_Part(predictor))
     if not any(isinstance(term, (MatrixTerm, GatherTerm)) for term in terms):
         return None
     terms = _few_matrices(_with_columns_together(terms))
@@ -126,7 +126,35 @@ def _times(a: Expression | None, b: Expression | None) -> Expression | None:
     return nodes.multiply(a, b)
 
 
-Read = list[_Part] | Term
+@dataclass(frozen=True)
+class _Columns:
+    """Columns [begin, begin + width) of k."""
+
+    begin: int
+    width: int
+    k: int
+
+    def of(self, term: Term) -> list[Term] | None:
+        """Return a term of these columns as one of all, none where it is zero; None where it has another form."""
+        if isinstance(term, MatrixTerm):
+            coef = nodes.reshape(term.coef, (-1, self.width))
+            return [MatrixTerm(term.matrix, term.rows, self._padded(coef))]
+        if isinstance(term, GatherTerm):
+            return None
+        if isinstance(term.value, Constant) and not term.value.value.any():
+            return []
+        if term.value.size not in (1, self.width):
+            return None
+        row = nodes.broadcast_to(_flat(term.value), (1, self.width))
+        return [ArrayTerm(_flat(self._padded(row)))]
+
+    def _padded(self, x: Expression) -> Expression:
+        after = self.k - self.begin - self.width
+        zeros = [np.zeros((x.shape[0], n)) for n in (self.begin, after)]
+        return nodes.concatenate([block for block in (zeros[0], x, zeros[1]) if block.size], 1)
+
+
+Read = Sequence["_Part | Term"] | Term
 
 
 class _Reader:
@@ -136,17 +164,17 @@ class _Reader:
         self._n, self._k = n, k
         self._is_data, self._is_shared = is_data, is_shared
 
-    def read(self, predictor: Expression) -> list[Term]:
+    def read(self, predictor: _Part) -> list[Term]:
         """Return the terms, in the order in which they are written."""
         terms: list[Term] = []
-        stack = [_Part(predictor)]
+        stack: list[_Part | Term] = [predictor]
         while stack:
             part = stack.pop()
+            if not isinstance(part, _Part):
+                terms.append(part)
+                continue
             found = self._read(part)
-            if isinstance(found, list):
-                stack.extend(reversed(found))
-            else:
-                terms.append(found)
+            stack.extend(reversed(found) if isinstance(found, Sequence) else [found])
         return terms
 
     def _read(self, part: _Part) -> Read:
@@ -239,6 +267,23 @@ class _Reader:
             table = nodes.multiply(_flat(table), part.factor)
         return GatherTerm(table, index, part.covariate)
 
+    def _concatenate(self, part: _Part, e: Node) -> Read | None:
+        """Return the terms of blocks of columns, such as zeros for one category and a product for the others."""
+        if self._k == 1 or e.integers["outer"][0] != self._n:
+            return None
+        out: list[Term] = []
+        begin = 0
+        for x in e.inputs:
+            block = _Columns(begin, x.size // self._n, self._k)
+            reader = _Reader(self._n, block.width, self._is_data, self._is_shared)
+            for term in reader.read(part.of(x)):
+                found = block.of(term)
+                if found is None:
+                    return None
+                out.extend(found)
+            begin += block.width
+        return out
+
     def _broadcast(self, part: _Part, e: Node) -> Read | None:
         """Return k numbers that are the same in all rows."""
         source, index = e.inputs
@@ -258,6 +303,7 @@ class _Reader:
         "multiply": _multiply,
         "divide": _divide,
         "matmul": _matmul,
+        "concatenate": _concatenate,
         "gather": _gather,
     }
 

@@ -505,7 +505,8 @@ def take(x: Any, key: Any) -> Expression:
     Parameters
     ----------
     x : expression, array_like or sparse matrix
-        ``take(X, index) @ w`` reads the rows of a matrix of data where they lie, as `matmul` does.
+        ``take(X, index) @ w`` reads the rows of a matrix of data where they lie, as `matmul` does. Rows of data that
+        are integers are an index themselves: ``u[take(group, index)]``.
     key : index
 
     Raises
@@ -532,12 +533,15 @@ def take(x: Any, key: Any) -> Expression:
 def _take_rows(x: Expression, index: Expression) -> Expression:
     if not getattr(index, "integer", False):
         raise TypeError(
-            "an index must be integers, a placeholder with dtype=int or a discrete random variable of numbers"
+            "an index must be integers, a placeholder with dtype=int, such rows of integer data, or a discrete random "
+            "variable of numbers"
         )
     if x.ndim == 0:
         raise IndexError("a scalar cannot be indexed")
     width = math.prod(x.shape[1:])
-    return Node("gather", [x, index], index.shape + x.shape[1:], integers={"width": [width]})
+    rows = Node("gather", [x, index], index.shape + x.shape[1:], integers={"width": [width]})
+    rows.integer = type(x) is Constant and bool((x.value == np.floor(x.value)).all())
+    return rows
 
 
 def _positions(x: Expression) -> npt.NDArray[np.int64]:

@@ -80,6 +80,11 @@ COLUMNS = {
     "categorical_logits": lambda m: X @ m.matrix + m.bias,
     "categorical_logits, no bias": lambda m: X @ m.matrix,
     "categorical_logits, data": lambda m: m.bias * 2.0 - X @ m.matrix + np.arange(3.0),
+    "categorical_logits, pivot": lambda m: klqp.concatenate([np.zeros((N, 1)), X @ m.matrix[:, 1:] + m.bias[1:]], 1),
+    "categorical_logits, blocks": lambda m: klqp.concatenate([(X2 @ m.w2 + m.b).reshape(N, 1), X @ m.matrix[:, :2]], 1),
+    "categorical_logits, stacked": lambda m: klqp.stack([X @ m.w, X2 @ m.w2 * 2.0 - m.b, np.zeros(N)], 1),
+    "categorical_logits, groups": lambda m: X @ m.matrix + m.v[OTHER],
+    "categorical_logits, groups in a block": lambda m: X @ m.matrix + klqp.stack([m.u[GROUP], OFFSET, OFFSET * m.b], 1),
     "categorical_logits, two": lambda m: X @ m.matrix + X @ (m.matrix * m.spread) - m.b,
 }
 # Ways to write a linear predictor.
@@ -273,24 +278,23 @@ def test_rows_by_index(sparse, columns, unfused):
     rows, batch = klqp.placeholder(n, dtype=int), klqp.placeholder((n, D))
     groups, values = klqp.placeholder(n, dtype=int), klqp.placeholder(n)
 
-    def variable(product):
+    def variable(product, groups):
         if columns == 1:
             return klqp.Poisson(log_rate=product(m.w) + m.b + m.u[groups])
         return klqp.Categorical(logits=product(m.matrix) + m.bias)
 
-    by_index, by_rows = variable(lambda w: klqp.take(held, rows) @ w), variable(lambda w: batch @ w)
+    by_index = variable(lambda w: klqp.take(held, rows) @ w, klqp.take(GROUP, rows))
+    by_rows = variable(lambda w: batch @ w, groups)
     at = np.random.default_rng(3).integers(0, N, size=(40, n))
     y = counts if columns == 1 else GROUP % K
-    extra = (lambda i: {groups: GROUP[i]}) if columns == 1 else (lambda i: {})
 
     def by(variable, feeds):
-        return minibatches(
-            (m.of(variable), {variable: values}), lambda s: {values: y[at[s]], **extra(at[s]), **feeds(at[s])}
-        )
+        latents = m.of(variable)
+        return minibatches((latents, {variable: values}), lambda s: {values: y[at[s]], **feeds(at[s])})
 
     one, said = by(by_index, lambda i: {rows: i})
     assert f"{(N, D)}" in said
-    other, _ = by(by_rows, lambda i: {batch: X[i]})
+    other, _ = by(by_rows, lambda i: {batch: X[i]} | ({groups: GROUP[i]} if columns == 1 else {}))
     plain, unsaid = unfused(lambda: by(by_index, lambda i: {rows: i}))
     assert "fused" not in unsaid
     np.testing.assert_allclose(one, other, rtol=1e-11)
