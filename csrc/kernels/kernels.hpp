@@ -42,6 +42,43 @@ struct DensityKernel {
   void (*log_base)(Index n, const double* const* args, unsigned scalars, double* out) noexcept;
 };
 
+// Products of a block of rows X (n, d), rows ldx apart, with the coefficients and the residuals of m draws at once; X
+// is of T, sums over rows are added to doubles. (docs/kernels.md, "Generalised linear models")
+template <class T>
+struct DesignKernels {
+  // Coefficients (m, d) are arranged once for many blocks, to panel_size(m, d) numbers.
+  Index (*panel_size)(Index m, Index d);
+  void (*pack)(Index m, Index d, const double* coef, T* panel);
+  // eta (m, n), rows ld apart, += coef X^T
+  void (*predict)(Index n, Index d, Index m, const T* x, Index ldx, const T* panel, double* eta, Index ld);
+  // grad (m, d), rows ldg apart, += residual (m, n) X, rows ldr apart
+  void (*gradient)(Index n, Index d, Index m, const T* residual, Index ldr, const T* x, Index ldx, double* grad,
+                   Index ldg);
+};
+
+// Log likelihoods of n <= 256 rows given their linear predictors eta (n), which become the derivatives by eta. A row of
+// weight 0 adds nothing whatever its eta. All y are in the support; what does not depend on eta is left out.
+struct RowKernels {
+  // y = 0 or 1 with log odds eta.
+  double (*bernoulli)(Index n, const double* y, double* eta) noexcept;
+  // y successes in `trials` with log odds eta.
+  double (*binomial)(Index n, const double* y, const double* trials, const double* weight, double* eta) noexcept;
+  // y successes before `failures` failures; sums (2) += the log densities and the log probabilities of a failure.
+  void (*negative_binomial)(Index n, const double* y, const double* weight, double failures, double* eta,
+                            double* sums) noexcept;
+  // y events at the rate exp(eta).
+  double (*poisson)(Index n, const double* y, const double* weight, double* eta) noexcept;
+  // The sum of squares of y - eta; eta becomes the differences times the precision.
+  double (*normal)(Index n, const double* y, const double* weight, double precision, double* eta) noexcept;
+  // With t = inverse * (y - eta): sums (2) += log(1 + t^2) and t^2 / (1 + t^2); eta becomes slope * t / (1 + t^2).
+  void (*student_t)(Index n, const double* y, const double* weight, double inverse, double slope, double* eta,
+                    double* sums) noexcept;
+  // With d = log y - eta: the sum of d + 1 - exp(d); eta becomes concentration * (exp(d) - 1).
+  double (*gamma)(Index n, const double* log_y, const double* weight, double concentration, double* eta) noexcept;
+  // out (n) = log Gamma(a + x) - log Gamma(a) for x >= 0, slope (n) = its derivative by a.
+  void (*log_rising)(Index n, double a, const double* x, double* out, double* slope) noexcept;
+};
+
 struct KernelTable {
   const char* name;  // "base", "v3" (AVX2+FMA), "v4" (AVX-512)
 
@@ -126,6 +163,11 @@ struct KernelTable {
   // Adam (Kingma & Ba 2015): step = learning rate / (1 - beta1^t), correction = 1 / (1 - beta2^t).
   void (*adam)(Index n, const double* grad, double beta1, double beta2, double epsilon, double step, double correction,
                double* m, double* v, double* params);
+
+  // --- generalised linear models ---------------------------------------------------------------------------
+  DesignKernels<double> design;
+  DesignKernels<float> design_f32;
+  RowKernels rows;
 
   // --- elementwise distributions, in the same order in every table -------------------------------------------
   std::span<const DensityKernel> densities;

@@ -5,6 +5,8 @@
 #include "kernels/gamma.inl"
 #include "kernels/gamma_draws.inl"
 #include "kernels/gamma_gradient.inl"
+#include "kernels/glm.inl"
+#include "kernels/glm_rows.inl"
 #include "kernels/matmul.inl"
 #include "kernels/noise.inl"
 #include "kernels/optimizer.inl"
@@ -14,6 +16,11 @@
 
 namespace klqp {
 namespace {
+
+template <class T>
+constexpr DesignKernels<T> design_kernels() {
+  return {glm_panel_size<T>, glm_pack<T>, glm_predict<T>, glm_gradient<T>};
+}
 
 constexpr KernelTable make_table(const char* name) {
   return {.name = name,
@@ -51,6 +58,16 @@ constexpr KernelTable make_table(const char* name) {
           .cholesky = cholesky,
           .cholesky_pullback = cholesky_pullback,
           .adam = adam,
+          .design = design_kernels<double>(),
+          .design_f32 = design_kernels<float>(),
+          .rows = {.bernoulli = bernoulli_rows,
+                   .binomial = binomial_rows,
+                   .negative_binomial = negative_binomial_rows,
+                   .poisson = poisson_rows,
+                   .normal = normal_rows,
+                   .student_t = student_t_rows,
+                   .gamma = gamma_rows,
+                   .log_rising = log_rising_kernel},
           .densities = kDensities};
 }
 

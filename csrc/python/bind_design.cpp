@@ -47,6 +47,7 @@ Matrix dense(const py::array& x) {
   if (x.ndim() != 2) {
     throw klqp::ConfigError("a design matrix must have two dimensions, not " + std::to_string(x.ndim()));
   }
+  if (x.size() == 0) throw klqp::ConfigError("a design matrix must have rows and columns");
   if (holds<double>(x)) return dense_of<double>(x);
   if (holds<float>(x)) return dense_of<float>(x);
   throw klqp::ConfigError("a design matrix must hold aligned float64 or float32, not " +

@@ -1,12 +1,15 @@
 // Dense design matrices: of either precision, in any order of memory, in the caller's memory or in a program's data.
 #pragma once
 
+#include <type_traits>
+
 #include "model/fused/design_matrix.hpp"
 #include "model/slot.hpp"
 
 namespace klqp {
 
-// Element (i, j) at data[i * row_stride + j * col_stride]; `owner` keeps the memory alive.
+// Element (i, j) at data[i * row_stride + j * col_stride]; `owner` keeps the memory alive. Blocks of contiguous rows
+// are used where they are, others are copied row by row.
 template <class T>
 class DenseMatrix : public DesignMatrix {
  public:
@@ -17,37 +20,79 @@ class DenseMatrix : public DesignMatrix {
   DenseMatrix(const T* data, Index rows, Index cols, Layout layout, std::shared_ptr<void> owner)
       : DesignMatrix(rows, cols), data_(data), layout_(layout), owner_(std::move(owner)) {}
 
-  Index scratch_per_row(bool indexed) const noexcept override { return in_place(indexed) ? 0 : cols(); }
-
-  LoadedBlock load(RowBlock rows, double* scratch) const noexcept override {
-    const T* const x = data();
-    if constexpr (std::is_same_v<T, double>) {
-      if (in_place(rows.index != nullptr)) return {rows, x + rows.first * layout_.row_stride, layout_.row_stride};
-    }
-    for (Index i = 0; i < rows.n; ++i) {
-      const T* const from = x + rows.row(i) * layout_.row_stride;
-      double* const to = scratch + i * cols();
-      for (Index j = 0; j < cols(); ++j) to[j] = static_cast<double>(from[j * layout_.col_stride]);
-    }
-    return {rows, scratch, cols()};
+  Index panel_bytes(Index m) const noexcept override { return bytes(design().panel_size(m, cols())); }
+  void pack(Index m, const double* coef, std::byte* panel) const noexcept override {
+    design().pack(m, cols(), coef, reinterpret_cast<T*>(panel));
   }
 
-  void add_product(const LoadedBlock& block, Index m, const double* coef, double* eta,
+  Index scratch_bytes(Index n, Index m, bool indexed) const noexcept override {
+    return (in_place(indexed) ? 0 : bytes(n * cols())) + (kConverts ? bytes(n * m) : 0);
+  }
+
+  LoadedBlock load(RowBlock rows, std::byte* scratch) const noexcept override {
+    const T* const x = data();
+    if (in_place(rows.index != nullptr))
+      return {rows, x + rows.first * layout_.row_stride, layout_.row_stride, scratch};
+    T* const copy = reinterpret_cast<T*>(scratch);
+    if (layout_.col_stride == 1) {
+      for (Index i = 0; i < rows.n; ++i) std::copy_n(x + rows.row(i) * layout_.row_stride, cols(), copy + i * cols());
+    } else {
+      copy_columns(rows, x, copy);
+    }
+    return {rows, copy, cols(), scratch + bytes(rows.n * cols())};
+  }
+
+  void add_product(const LoadedBlock& block, Index m, const std::byte* panel, double* eta,
                    Index ld) const noexcept override {
-    kernels().matmul_nt(m, block.rows.n, cols(), coef, cols(), block.data, block.stride, eta, ld);
+    design().predict(block.rows.n, cols(), m, static_cast<const T*>(block.data), block.stride,
+                     reinterpret_cast<const T*>(panel), eta, ld);
   }
 
   void add_gradient(const LoadedBlock& block, Index m, const double* residual, Index ld,
                     double* grad) const noexcept override {
-    kernels().matmul_nn(m, cols(), block.rows.n, residual, ld, block.data, block.stride, grad, cols());
+    const Index n = block.rows.n;
+    const T* const x = static_cast<const T*>(block.data);
+    if constexpr (kConverts) {
+      T* const rounded = reinterpret_cast<T*>(block.spare);
+      for (Index r = 0; r < m; ++r) {
+        for (Index i = 0; i < n; ++i) rounded[r * n + i] = static_cast<T>(residual[r * ld + i]);
+      }
+      design().gradient(n, cols(), m, rounded, n, x, block.stride, grad, cols());
+    } else {
+      design().gradient(n, cols(), m, residual, ld, x, block.stride, grad, cols());
+    }
   }
 
  protected:
   virtual const T* data() const noexcept { return data_; }
 
  private:
-  bool in_place(bool indexed) const noexcept {
-    return std::is_same_v<T, double> && layout_.col_stride == 1 && !indexed;
+  static constexpr bool kConverts = !std::is_same_v<T, double>;
+
+  static const DesignKernels<T>& design() noexcept {
+    if constexpr (kConverts) {
+      return kernels().design_f32;
+    } else {
+      return kernels().design;
+    }
+  }
+  static constexpr Index bytes(Index count) noexcept {
+    constexpr Index kAligned = 64;
+    return (count * static_cast<Index>(sizeof(T)) + kAligned - 1) / kAligned * kAligned;
+  }
+
+  bool in_place(bool indexed) const noexcept { return layout_.col_stride == 1 && !indexed; }
+
+  // Some columns at a time, so that the pieces of rows that are written stay in the first cache.
+  void copy_columns(const RowBlock& rows, const T* x, T* copy) const noexcept {
+    constexpr Index kTogether = 8;
+    for (Index from = 0; from < cols(); from += kTogether) {
+      const Index end = std::min(cols(), from + kTogether);
+      for (Index i = 0; i < rows.n; ++i) {
+        const T* const row = x + rows.row(i) * layout_.row_stride;
+        for (Index j = from; j < end; ++j) copy[i * cols() + j] = row[j * layout_.col_stride];
+      }
+    }
   }
 
   const T* data_;

@@ -1,8 +1,8 @@
 // DesignMatrix: the rows of explanatory variables of a linear predictor, read in blocks where they lie.
 #pragma once
 
+#include <cstddef>
 #include <memory>
-#include <vector>
 
 #include "core/errors.hpp"
 #include "core/view.hpp"
@@ -17,14 +17,17 @@ struct RowBlock {
   Index row(Index i) const noexcept { return index == nullptr ? first + i : index[first + i]; }
 };
 
-// A block of rows at hand: row-major numbers, `stride` apart, where the matrix is dense.
+// A block of rows at hand: where the matrix is dense, row-major numbers of its type, `stride` apart. `spare` is memory
+// for the products.
 struct LoadedBlock {
   RowBlock rows;
-  const double* data = nullptr;
+  const void* data = nullptr;
   Index stride = 0;
+  std::byte* spare = nullptr;
 };
 
-// Immutable, and shared by the nodes that read it. Nothing of it is copied but a block at a time.
+// Immutable, and shared by the nodes that read it. Nothing of it is copied but a block at a time. m is the number of
+// linear predictors: draws times columns.
 class DesignMatrix {
  public:
   DesignMatrix(Index rows, Index cols) : rows_(rows), cols_(cols) {
@@ -37,12 +40,16 @@ class DesignMatrix {
   Index rows() const noexcept { return rows_; }
   Index cols() const noexcept { return cols_; }
 
-  // Numbers of scratch that load() wants for a row of the block.
-  virtual Index scratch_per_row(bool indexed) const noexcept = 0;
+  // Bytes of the arranged coefficients, and what arranges them: coef (m, cols).
+  virtual Index panel_bytes(Index m) const noexcept = 0;
+  virtual void pack(Index m, const double* coef, std::byte* panel) const noexcept = 0;
+
+  // Bytes of scratch for a block of n rows, whether by index or not.
+  virtual Index scratch_bytes(Index n, Index m, bool indexed) const noexcept = 0;
   // What the two products read; valid as long as scratch is.
-  virtual LoadedBlock load(RowBlock rows, double* scratch) const noexcept = 0;
-  // eta (m, n), rows `ld` apart, += coef (m, cols) X^T of the block
-  virtual void add_product(const LoadedBlock& block, Index m, const double* coef, double* eta,
+  virtual LoadedBlock load(RowBlock rows, std::byte* scratch) const noexcept = 0;
+  // eta (m, n), rows `ld` apart, += coef X^T of the block
+  virtual void add_product(const LoadedBlock& block, Index m, const std::byte* panel, double* eta,
                            Index ld) const noexcept = 0;
   // grad (m, cols) += residual (m, n), rows `ld` apart, times X of the block
   virtual void add_gradient(const LoadedBlock& block, Index m, const double* residual, Index ld,

@@ -21,12 +21,11 @@ class DesignProduct final : public Node {
 
   void reserve(Index n_draws) override {
     n_rows_ = output_->rows(n_draws);
-    group_ = std::min(std::max<Index>(1, kColumnsTogether / pass_.k()), n_rows_);
     pass_.reserve(n_rows_);
     partial_size_ = n_rows_ * pass_.n_gradients();
     partition_ = RowPartition(pass_.n(), pass_.width(), partial_size_);
     partial_.resize(static_cast<std::size_t>(partial_size_ * partition_.n_chunks()));
-    scratch_.reserve(partition_.block() * (group_ * pass_.k() + pass_.scratch_per_row()));
+    scratch_.reserve(eta_bytes() + pass_.scratch_bytes(partition_.block()));
   }
 
   void forward(Index, Team& team) override {
@@ -56,7 +55,9 @@ class DesignProduct final : public Node {
   }
 
  private:
-  static constexpr Index kColumnsTogether = 32;
+  Index eta_bytes() const noexcept {
+    return partition_.block() * pass_.group() * pass_.k() * static_cast<Index>(sizeof(double));
+  }
 
   // A block of rows for draws s, ..., s + g - 1, and room for eta.
   struct Group {
@@ -70,13 +71,13 @@ class DesignProduct final : public Node {
     team.for_chunks(partition_.n_chunks(), [&](Index chunk) {
       const ScratchPool::Part scratch(scratch_);
       Group at;
-      at.eta = scratch.data();
+      at.eta = reinterpret_cast<double*>(scratch.data());
       partition_.for_blocks(chunk, [&](Index first, Index n) {
-        pass_.load(first, n, at.eta + partition_.block() * group_ * pass_.k(), at.loaded);
+        pass_.load(first, n, scratch.data() + eta_bytes(), at.loaded);
         at.first = first;
         at.n = n;
-        for (at.s = 0; at.s < n_rows_; at.s += group_) {
-          at.g = std::min(group_, n_rows_ - at.s);
+        for (at.s = 0; at.s < n_rows_; at.s += pass_.group()) {
+          at.g = std::min(pass_.group(), n_rows_ - at.s);
           body(at, chunk);
         }
       });
@@ -113,7 +114,7 @@ class DesignProduct final : public Node {
   }
 
   PredictorPass pass_;
-  Index n_rows_ = 0, group_ = 1;
+  Index n_rows_ = 0;
   RowPartition partition_;
   ScratchPool scratch_;
   Index partial_size_ = 0;

@@ -39,8 +39,6 @@ class Glm final : public Node {
 
   void reserve(Index n_draws) override {
     n_rows_ = output_->rows(n_draws);
-    group_ = std::max<Index>(1, kColumnsTogether / pass_.k());
-    group_ = std::min(group_, n_rows_);
     pass_.reserve(n_rows_);
     partial_size_ = n_rows_ * (pass_.n_gradients() + likelihood_->n_sums());
     partition_ = RowPartition(pass_.n(), pass_.width(), partial_size_);
@@ -48,12 +46,12 @@ class Glm final : public Node {
     for (std::size_t j = 0; j < parameters_.size(); ++j) {
       if (parameters_[j]->active) by_parameter_[j].resize(static_cast<std::size_t>(n_rows_ * parameters_[j]->size));
     }
-    scratch_.reserve(partition_.block() * (group_ * pass_.k() + pass_.scratch_per_row()));
+    scratch_.reserve(eta_bytes() + pass_.scratch_bytes(partition_.block()));
   }
 
   void forward(Index, Team& team) override {
     run(keeps_, team);
-    for (Index s = 0; s < n_rows_; ++s) output_->value[s] = finish(s, keeps_);
+    team.for_range(n_rows_, 1, [&](Index s, Index) { output_->value[s] = finish(s, keeps_); });
   }
 
   void backward(const Sweep& sweep) override {
@@ -77,7 +75,9 @@ class Glm final : public Node {
   }
 
  private:
-  static constexpr Index kColumnsTogether = 32;  // of eta: a block of them stays in cache beside the rows
+  Index eta_bytes() const noexcept {
+    return partition_.block() * pass_.group() * pass_.k() * static_cast<Index>(sizeof(double));
+  }
 
   // The sums over all rows, in the first chunk's place.
   void run(bool gradients, Team& team) noexcept {
@@ -95,16 +95,16 @@ class Glm final : public Node {
 
   void add_chunk(Index chunk, bool gradients) noexcept {
     const ScratchPool::Part scratch(scratch_);
-    double* const eta = scratch.data();
+    double* const eta = reinterpret_cast<double*>(scratch.data());
     double* const partial = partial_.data() + chunk * partial_size_;
     double* const sums = partial + n_rows_ * pass_.n_gradients();
     std::fill(gradients ? partial : sums, partial + partial_size_, 0.0);
     const Index ld = partition_.block();
     partition_.for_blocks(chunk, [&](Index first, Index n) {
       PredictorPass::Loaded loaded;
-      pass_.load(first, n, eta + ld * group_ * pass_.k(), loaded);
-      for (Index s = 0; s < n_rows_; s += group_) {
-        const Index g = std::min(group_, n_rows_ - s);
+      pass_.load(first, n, scratch.data() + eta_bytes(), loaded);
+      for (Index s = 0; s < n_rows_; s += pass_.group()) {
+        const Index g = std::min(pass_.group(), n_rows_ - s);
         pass_.predict(loaded, first, n, s, g, eta, ld);
         for (Index r = 0; r < g; ++r) {
           likelihood_->add(s + r, first, n, eta + r * pass_.k() * ld, ld, gradients,
@@ -135,7 +135,7 @@ class Glm final : public Node {
   std::vector<Slot*> parameters_;
   const Slot* factor_;  // of all rows
   bool keeps_ = false;  // derivatives of the forward pass
-  Index n_rows_ = 0, group_ = 1;
+  Index n_rows_ = 0;
   RowPartition partition_;
   ScratchPool scratch_;
   Index partial_size_ = 0;

@@ -40,7 +40,8 @@ class PredictorPass {
       added_parts_.push_back(by_row(*slot) ? Part{} : part_of(*slot));
     }
     by_row_.resize(terms_.added.size());
-    packed_.resize(terms_.matrices.size());
+    panels_.resize(terms_.matrices.size());
+    panel_bytes_.resize(terms_.matrices.size());
   }
 
   Index n() const noexcept { return terms_.n; }
@@ -48,18 +49,25 @@ class PredictorPass {
   Index n_gradients() const noexcept { return n_gradients_; }
   // Numbers of all matrices in a row.
   Index width() const noexcept { return std::max<Index>(1, width_); }
-  Index scratch_per_row() const noexcept {
+  // Draws that are worked on together.
+  Index group() const noexcept { return group_; }
+  // Bytes of scratch of load() for a block of n rows.
+  Index scratch_bytes(Index n) const noexcept {
     Index total = 0;
-    for (const MatrixTerm& term : terms_.matrices) total += term.matrix->scratch_per_row(indexed(term));
+    for (const MatrixTerm& term : terms_.matrices) total += scratch_bytes(term, n);
     return total;
   }
 
   // Room for R draws.
   void reserve(Index n_rows) {
     n_rows_ = n_rows;
-    for (std::size_t t = 0; t < packed_.size(); ++t) {
-      const Slot& coef = *terms_.matrices[t].coef;
-      if (needs_packing(coef)) packed_[t].resize(static_cast<std::size_t>(n_rows * coef.size));
+    group_ = std::min(n_rows, std::max<Index>(1, kColumnsTogether / k()));
+    for (std::size_t t = 0; t < panels_.size(); ++t) {
+      const MatrixTerm& term = terms_.matrices[t];
+      panel_bytes_[t] = term.matrix->panel_bytes(group_ * k());
+      panels_[t].resize(static_cast<std::size_t>(panel_bytes_[t] * ((n_rows + group_ - 1) / group_)));
+      if (needs_copy(*term.coef))
+        ordered_.resize(std::max(ordered_.size(), static_cast<std::size_t>(group_ * term.coef->size)));
     }
     for (std::size_t t = 0; t < by_row_.size(); ++t) {
       const Slot& slot = *terms_.added[t];
@@ -74,25 +82,20 @@ class PredictorPass {
 
   // Arranges the coefficients.
   void begin() noexcept {
-    for (std::size_t t = 0; t < packed_.size(); ++t) {
-      const Slot& coef = *terms_.matrices[t].coef;
-      if (!needs_packing(coef)) continue;
-      const Index d = coef.size / k();
-      for (Index s = 0; s < n_rows_; ++s) {
-        const double* const from = coef.at(s);
-        double* const to = packed_[t].data() + s * coef.size;
-        for (Index c = 0; c < k(); ++c) {
-          for (Index j = 0; j < d; ++j) to[c * d + j] = from[j * k() + c];
-        }
+    for (std::size_t t = 0; t < panels_.size(); ++t) {
+      const MatrixTerm& term = terms_.matrices[t];
+      for (Index s = 0; s < n_rows_; s += group_) {
+        const Index g = std::min(group_, n_rows_ - s);
+        term.matrix->pack(g * k(), coefs(*term.coef, s, g), panel(t, s));
       }
     }
   }
 
-  void load(Index first, Index n, double* scratch, Loaded& loaded) const noexcept {
+  void load(Index first, Index n, std::byte* scratch, Loaded& loaded) const noexcept {
     for (std::size_t t = 0; t < terms_.matrices.size(); ++t) {
       const MatrixTerm& term = terms_.matrices[t];
       loaded[t] = term.matrix->load({first, n, indexed(term) ? rows_.data() : nullptr}, scratch);
-      scratch += n * term.matrix->scratch_per_row(indexed(term));
+      scratch += scratch_bytes(term, n);
     }
   }
 
@@ -106,7 +109,7 @@ class PredictorPass {
       for (Index r = 0; r < g; ++r) gather(t, s + r, first, n, eta + r * ld);
     }
     for (std::size_t t = 0; t < terms_.matrices.size(); ++t) {
-      terms_.matrices[t].matrix->add_product(loaded[t], g * k(), coefs(t, s), eta, ld);
+      terms_.matrices[t].matrix->add_product(loaded[t], g * k(), panel(t, s), eta, ld);
     }
   }
 
@@ -177,6 +180,8 @@ class PredictorPass {
   }
 
  private:
+  static constexpr Index kColumnsTogether = 32;  // of eta: a block of them stays in cache beside the rows
+
   // Where a term's derivatives begin, for one draw.
   struct Part {
     Index begin = 0;
@@ -191,11 +196,27 @@ class PredictorPass {
   bool indexed(const MatrixTerm& term) const noexcept { return terms_.rows != nullptr && term.data == nullptr; }
   // Whether a term has a number for each row.
   bool by_row(const Slot& slot) const noexcept { return slot.size != 1 && slot.size != k(); }
-  // The products want (R * k, d).
-  bool needs_packing(const Slot& coef) const noexcept { return k() > 1 || (!coef.per_draw && n_rows_ > 1); }
-  const double* coefs(std::size_t t, Index s) const noexcept {
-    const Slot& coef = *terms_.matrices[t].coef;
-    return needs_packing(coef) ? packed_[t].data() + s * coef.size : coef.at(s);
+  Index scratch_bytes(const MatrixTerm& term, Index n) const noexcept {
+    return term.matrix->scratch_bytes(n, group_ * k(), indexed(term));
+  }
+  std::byte* panel(std::size_t t, Index s) noexcept { return panels_[t].data() + s / group_ * panel_bytes_[t]; }
+  const std::byte* panel(std::size_t t, Index s) const noexcept {
+    return panels_[t].data() + s / group_ * panel_bytes_[t];
+  }
+
+  // Coefficients of g draws as (g * k, d).
+  bool needs_copy(const Slot& coef) const noexcept { return k() > 1 || (!coef.per_draw && group_ > 1); }
+  const double* coefs(const Slot& coef, Index s, Index g) noexcept {
+    if (!needs_copy(coef)) return coef.at(s);
+    const Index d = coef.size / k();
+    for (Index r = 0; r < g; ++r) {
+      const double* const from = coef.at(s + r);
+      double* const to = ordered_.data() + r * coef.size;
+      for (Index c = 0; c < k(); ++c) {
+        for (Index j = 0; j < d; ++j) to[c * d + j] = from[j * k() + c];
+      }
+    }
+    return ordered_.data();
   }
 
   void add_term(const Slot& slot, Index s, Index first, Index n, double* eta, Index ld) const noexcept {
@@ -238,9 +259,11 @@ class PredictorPass {
   RowNumbers rows_;
   std::vector<RowNumbers> gathered_;
   std::vector<Part> matrix_parts_, gather_parts_, added_parts_;
-  std::vector<std::vector<double>> packed_;  // coefficients (R * k, d) by matrix, where they do not lie so
+  std::vector<std::vector<std::byte>> panels_;  // arranged coefficients by matrix, of one group of draws after another
+  std::vector<Index> panel_bytes_;              // of a group
+  std::vector<double> ordered_;                 // coefficients (g * k, d)
   std::vector<std::vector<double>> by_row_;  // (R, n * k) by added term: derivatives by what has a number for each row
-  Index n_gradients_ = 0, width_ = 0, n_rows_ = 0;
+  Index n_gradients_ = 0, width_ = 0, n_rows_ = 0, group_ = 1;
 };
 
 }  // namespace klqp

@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <bit>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 
@@ -15,11 +16,12 @@ class ScratchPool {
  public:
   static constexpr int kMost = 64;
 
+  // Room of `size` bytes for each.
   void reserve(Index size) {
-    constexpr Index kLine = 8;  // parts do not share cache lines
+    constexpr Index kLine = 64;  // parts do not share cache lines
     size = (size + kLine - 1) / kLine * kLine;
     if (size <= size_) return;
-    memory_ = std::make_unique_for_overwrite<double[]>(static_cast<std::size_t>(size * kMost));
+    memory_ = std::make_unique_for_overwrite<std::byte[]>(static_cast<std::size_t>(size * kMost));
     size_ = size;
   }
 
@@ -36,7 +38,7 @@ class ScratchPool {
     Part(const Part&) = delete;
     Part& operator=(const Part&) = delete;
 
-    double* data() const noexcept { return pool_.memory_.get() + part_ * pool_.size_; }
+    std::byte* data() const noexcept { return pool_.memory_.get() + part_ * pool_.size_; }
 
    private:
     std::uint64_t bit() const noexcept { return std::uint64_t{1} << part_; }
@@ -46,7 +48,7 @@ class ScratchPool {
   };
 
  private:
-  std::unique_ptr<double[]> memory_;
+  std::unique_ptr<std::byte[]> memory_;
   Index size_ = 0;
   std::atomic<std::uint64_t> taken_{0};
 };

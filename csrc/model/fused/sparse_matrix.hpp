@@ -1,6 +1,8 @@
 // Sparse design matrices in compressed rows (CSR).
 #pragma once
 
+#include <algorithm>
+
 #include "model/fused/design_matrix.hpp"
 
 namespace klqp {
@@ -21,13 +23,18 @@ class SparseMatrix final : public DesignMatrix {
     }
   }
 
-  Index scratch_per_row(bool) const noexcept override { return 0; }
-  LoadedBlock load(RowBlock rows, double*) const noexcept override { return {rows, nullptr, 0}; }
+  Index panel_bytes(Index m) const noexcept override { return m * cols() * static_cast<Index>(sizeof(double)); }
+  void pack(Index m, const double* coef, std::byte* panel) const noexcept override {
+    std::copy_n(coef, m * cols(), reinterpret_cast<double*>(panel));
+  }
 
-  void add_product(const LoadedBlock& block, Index m, const double* coef, double* eta,
+  Index scratch_bytes(Index, Index, bool) const noexcept override { return 0; }
+  LoadedBlock load(RowBlock rows, std::byte* scratch) const noexcept override { return {rows, nullptr, 0, scratch}; }
+
+  void add_product(const LoadedBlock& block, Index m, const std::byte* panel, double* eta,
                    Index ld) const noexcept override {
     for (Index r = 0; r < m; ++r) {
-      const double* const beta = coef + r * cols();
+      const double* const beta = reinterpret_cast<const double*>(panel) + r * cols();
       for (Index i = 0; i < block.rows.n; ++i) {
         const Index row = block.rows.row(i);
         double sum = 0.0;

@@ -50,7 +50,6 @@ class GlmLikelihood {
     throw ConfigError("expected " + std::to_string(n) + " parameters of the likelihood, got " +
                       std::to_string(data_.parameters.size()));
   }
-  // 1 for the derivatives to be kept apart from the weights.
   double weight(Index row) const noexcept { return data_.weight == nullptr ? 1.0 : data_.weight->value[row]; }
   static double weighted(double weight, double x) noexcept { return weight == 0.0 ? 0.0 : weight * x; }
   // x (n) times the weights of the rows from `first` on.
