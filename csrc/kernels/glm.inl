@@ -13,8 +13,8 @@ typedef float FloatVector __attribute__((vector_size(8 * kWidth)));
 typedef float UnalignedFloatVector __attribute__((vector_size(8 * kWidth), aligned(4), may_alias));
 typedef float HalfVector __attribute__((vector_size(4 * kWidth)));
 
-KLQP_INLINE FloatVector load(const float* x) { return *reinterpret_cast<const UnalignedFloatVector*>(x); }
-KLQP_INLINE void store(float* x, FloatVector v) { *reinterpret_cast<UnalignedFloatVector*>(x) = v; }
+KLQP_INLINE FloatVector load_floats(const float* x) { return *reinterpret_cast<const UnalignedFloatVector*>(x); }
+KLQP_INLINE void store_floats(float* x, FloatVector v) { *reinterpret_cast<UnalignedFloatVector*>(x) = v; }
 
 KLQP_INLINE FloatVector madd(FloatVector a, FloatVector b, FloatVector c) {
 #if !defined(__FMA__) && !defined(__aarch64__)
@@ -38,6 +38,8 @@ template <>
 struct Registers<double> {
   using V = Vector;
   static constexpr int width = kWidth;
+  KLQP_INLINE static V load(const double* x) { return klqp::load(x); }
+  KLQP_INLINE static void store(double* x, V v) { klqp::store(x, v); }
   // The sums of kWidth draws from `first` on.
   KLQP_INLINE static Vector part(Vector v, int) { return v; }
 };
@@ -45,13 +47,14 @@ template <>
 struct Registers<float> {
   using V = FloatVector;
   static constexpr int width = 2 * kWidth;
+  KLQP_INLINE static V load(const float* x) { return load_floats(x); }
+  KLQP_INLINE static void store(float* x, V v) { store_floats(x, v); }
   KLQP_INLINE static Vector part(FloatVector v, int half) {
     float lanes[2 * kWidth];
     store(lanes, v);
-    Vector out;
-#pragma GCC unroll 8
-    for (int l = 0; l < kWidth; ++l) out[l] = static_cast<double>(lanes[half * kWidth + l]);
-    return out;
+    HalfVector values;
+    __builtin_memcpy(&values, lanes + half * kWidth, sizeof(values));
+    return __builtin_convertvector(values, Vector);
   }
 };
 
@@ -113,7 +116,7 @@ KLQP_INLINE void predict_tile(Index d, const T* x, Index ldx, const T* panel, In
   for (Index j = 0; j < d; ++j, panel += Vectors * width) {
     V b[Vectors];
 #pragma GCC unroll 4
-    for (int v = 0; v < Vectors; ++v) b[v] = load(panel + v * width);
+    for (int v = 0; v < Vectors; ++v) b[v] = Registers<T>::load(panel + v * width);
 #pragma GCC unroll 8
     for (int i = 0; i < Rows; ++i) {
       const V a = x[i * ldx + j] - V{};
@@ -145,7 +148,7 @@ KLQP_INLINE void predict_tile(Index d, const T* x, Index ldx, const T* panel, In
     for (int i = 0; i < Rows; ++i) {
       T lanes[Vectors * width];
 #pragma GCC unroll 4
-      for (int v = 0; v < Vectors; ++v) store(lanes + v * width, sums[i][v]);
+      for (int v = 0; v < Vectors; ++v) Registers<T>::store(lanes + v * width, sums[i][v]);
       for (Index r = 0; r < draws; ++r) eta[r * ld + i] += static_cast<double>(lanes[r]);
     }
   }
@@ -181,9 +184,9 @@ KLQP_INLINE void predict_dots(Index d, const T* x, Index ldx, const T* panel, do
 #pragma GCC unroll 8
   for (int i = 0; i < Rows; ++i) sums[i] = V{};
   const auto add = [&](Index j, Index at) __attribute__((always_inline)) {
-    const V b = load(panel + at);
+    const V b = Registers<T>::load(panel + at);
 #pragma GCC unroll 8
-    for (int i = 0; i < Rows; ++i) sums[i] = madd(load(x + i * ldx + j), b, sums[i]);
+    for (int i = 0; i < Rows; ++i) sums[i] = madd(Registers<T>::load(x + i * ldx + j), b, sums[i]);
   };
   const Index whole = d / width * width;
   for (Index j = 0; j < whole; j += width) add(j, j);
@@ -241,11 +244,31 @@ void glm_predict(Index n, Index d, Index m, const T* x, Index ldx, const T* pane
 
 // --- gradients ------------------------------------------------------------------------------------------
 
+// Where the rows after this block begin, to be asked for while this one is worked on: half a cache line for each row of
+// a tile, so that memory keeps up.
+struct Ahead {
+  const char* at;
+  Index left;  // bytes
+
+  static constexpr Index step = 32;
+
+  // The address for n rows; where nothing is left it stays what is cached.
+  KLQP_INLINE const char* take(Index n) {
+    const char* const from = at;
+    const Index taken = n * step < left ? n * step : left;
+    at += taken;
+    left -= taken;
+    return from;
+  }
+};
+
 // grad (Rows, columns) += residual (Rows, n) X (n, columns), where the last of the Vectors begins at `last` and adds
 // only its lanes from `skip` on.
 template <class T, int Rows, int Vectors>
 KLQP_INLINE void gradient_tile(Index n, const T* residual, Index ldr, const T* x, Index ldx, Index last, Index skip,
-                               double* grad, Index ldg) {
+                               double* grad, Index ldg, Ahead& ahead) {
+  const Index step = ahead.left > 0 ? Ahead::step : 0;
+  const char* next = ahead.take(n);
   using V = typename Registers<T>::V;
   constexpr int width = Registers<T>::width;
   V sums[Rows][Vectors];
@@ -254,10 +277,11 @@ KLQP_INLINE void gradient_tile(Index n, const T* residual, Index ldr, const T* x
 #pragma GCC unroll 12
     for (int v = 0; v < Vectors; ++v) sums[r][v] = V{};
   }
-  for (Index i = 0; i < n; ++i, x += ldx) {
+  for (Index i = 0; i < n; ++i, x += ldx, next += step) {
+    __builtin_prefetch(next);
     V b[Vectors];
 #pragma GCC unroll 12
-    for (int v = 0; v < Vectors; ++v) b[v] = load(x + (v + 1 < Vectors ? v * width : last));
+    for (int v = 0; v < Vectors; ++v) b[v] = Registers<T>::load(x + (v + 1 < Vectors ? v * width : last));
 #pragma GCC unroll 8
     for (int r = 0; r < Rows; ++r) {
       const V a = residual[r * ldr + i] - V{};
@@ -271,7 +295,7 @@ KLQP_INLINE void gradient_tile(Index n, const T* residual, Index ldr, const T* x
     for (int v = 0; v < Vectors; ++v) {
       double* const to = grad + r * ldg + (v + 1 < Vectors ? v * width : last);
       T lanes[width];
-      store(lanes, sums[r][v]);
+      Registers<T>::store(lanes, sums[r][v]);
       for (Index l = v + 1 < Vectors ? 0 : skip; l < width; ++l) to[l] += static_cast<double>(lanes[l]);
     }
   }
@@ -279,15 +303,16 @@ KLQP_INLINE void gradient_tile(Index n, const T* residual, Index ldr, const T* x
 
 // Rows draws and all columns, in tiles of up to Most vectors.
 template <class T, int Rows, int Most>
-void gradient_rows(Index n, Index d, const T* residual, Index ldr, const T* x, Index ldx, double* grad, Index ldg) {
+void gradient_rows(Index n, Index d, const T* residual, Index ldr, const T* x, Index ldx, double* grad, Index ldg,
+                   Ahead& ahead) {
   constexpr Index width = Registers<T>::width;
   const Index vectors = (d + width - 1) / width;
   Index v = 0;
   const auto tile = [&]<int Vectors>() __attribute__((always_inline)) {
     const Index col = v * width, end = col + Vectors * width;
     const Index over = end > d ? end - d : 0;
-    gradient_tile<T, Rows, Vectors>(n, residual, ldr, x + col, ldx, (Vectors - 1) * width - over, over, grad + col,
-                                    ldg);
+    gradient_tile<T, Rows, Vectors>(n, residual, ldr, x + col, ldx, (Vectors - 1) * width - over, over, grad + col, ldg,
+                                    ahead);
     v += Vectors;
   };
   // Tiles of Most, the last ones evenly.
@@ -315,11 +340,13 @@ void gradient_narrow(Index n, Index d, Index m, const T* residual, Index ldr, co
   }
 }
 
-// grad (m, d), rows ldg apart, += residual (m, n), rows ldr apart, times X (n, d), rows ldx apart.
+// grad (m, d), rows ldg apart, += residual (m, n), rows ldr apart, times X (n, d), rows ldx apart. There are n_next
+// rows after these.
 template <class T>
-void glm_gradient(Index n, Index d, Index m, const T* residual, Index ldr, const T* x, Index ldx, double* grad,
-                  Index ldg) {
+void glm_gradient(Index n, Index d, Index m, const T* residual, Index ldr, const T* x, Index ldx, Index n_next,
+                  double* grad, Index ldg) {
   if (d < Registers<T>::width) return gradient_narrow(n, d, m, residual, ldr, x, ldx, grad, ldg);
+  Ahead ahead{reinterpret_cast<const char*>(x + n * ldx), n_next * ldx * static_cast<Index>(sizeof(T))};
   const auto rows = [&](Index count, const auto& body) {
     body();
     residual += count * ldr;
@@ -328,11 +355,11 @@ void glm_gradient(Index n, Index d, Index m, const T* residual, Index ldr, const
   };
   constexpr int most = kWidth < 4 ? 2 : 3;
   while (m >= 4) {
-    rows(4, [&] { gradient_rows<T, 4, most>(n, d, residual, ldr, x, ldx, grad, ldg); });
+    rows(4, [&] { gradient_rows<T, 4, most>(n, d, residual, ldr, x, ldx, grad, ldg, ahead); });
   }
-  if (m == 3) return gradient_rows<T, 3, most>(n, d, residual, ldr, x, ldx, grad, ldg);
-  if (m == 2) return gradient_rows<T, 2, 2 * most>(n, d, residual, ldr, x, ldx, grad, ldg);
-  if (m == 1) return gradient_rows<T, 1, 4 * most>(n, d, residual, ldr, x, ldx, grad, ldg);
+  if (m == 3) return gradient_rows<T, 3, most>(n, d, residual, ldr, x, ldx, grad, ldg, ahead);
+  if (m == 2) return gradient_rows<T, 2, 2 * most>(n, d, residual, ldr, x, ldx, grad, ldg, ahead);
+  if (m == 1) return gradient_rows<T, 1, 4 * most>(n, d, residual, ldr, x, ldx, grad, ldg, ahead);
 }
 
 }  // namespace

@@ -51,9 +51,9 @@ struct DesignKernels {
   void (*pack)(Index m, Index d, const double* coef, T* panel);
   // eta (m, n), rows ld apart, += coef X^T
   void (*predict)(Index n, Index d, Index m, const T* x, Index ldx, const T* panel, double* eta, Index ld);
-  // grad (m, d), rows ldg apart, += residual (m, n) X, rows ldr apart
-  void (*gradient)(Index n, Index d, Index m, const T* residual, Index ldr, const T* x, Index ldx, double* grad,
-                   Index ldg);
+  // grad (m, d), rows ldg apart, += residual (m, n) X, rows ldr apart. The n_next rows after these are fetched.
+  void (*gradient)(Index n, Index d, Index m, const T* residual, Index ldr, const T* x, Index ldx, Index n_next,
+                   double* grad, Index ldg);
 };
 
 // Log likelihoods of n <= 256 rows given their linear predictors eta (n), which become the derivatives by eta. A row of

@@ -1,6 +1,7 @@
 // Dense design matrices: of either precision, in any order of memory, in the caller's memory or in a program's data.
 #pragma once
 
+#include <algorithm>
 #include <type_traits>
 
 #include "model/fused/design_matrix.hpp"
@@ -31,15 +32,17 @@ class DenseMatrix : public DesignMatrix {
 
   LoadedBlock load(RowBlock rows, std::byte* scratch) const noexcept override {
     const T* const x = data();
-    if (in_place(rows.index != nullptr))
-      return {rows, x + rows.first * layout_.row_stride, layout_.row_stride, scratch};
+    if (in_place(rows.index != nullptr)) {
+      const Index n_next = std::min(rows.n, this->rows() - (rows.first + rows.n));
+      return {rows, x + rows.first * layout_.row_stride, layout_.row_stride, n_next, scratch};
+    }
     T* const copy = reinterpret_cast<T*>(scratch);
     if (layout_.col_stride == 1) {
       for (Index i = 0; i < rows.n; ++i) std::copy_n(x + rows.row(i) * layout_.row_stride, cols(), copy + i * cols());
     } else {
       copy_columns(rows, x, copy);
     }
-    return {rows, copy, cols(), scratch + bytes(rows.n * cols())};
+    return {rows, copy, cols(), 0, scratch + bytes(rows.n * cols())};
   }
 
   void add_product(const LoadedBlock& block, Index m, const std::byte* panel, double* eta,
@@ -57,9 +60,9 @@ class DenseMatrix : public DesignMatrix {
       for (Index r = 0; r < m; ++r) {
         for (Index i = 0; i < n; ++i) rounded[r * n + i] = static_cast<T>(residual[r * ld + i]);
       }
-      design().gradient(n, cols(), m, rounded, n, x, block.stride, grad, cols());
+      design().gradient(n, cols(), m, rounded, n, x, block.stride, block.n_next, grad, cols());
     } else {
-      design().gradient(n, cols(), m, residual, ld, x, block.stride, grad, cols());
+      design().gradient(n, cols(), m, residual, ld, x, block.stride, block.n_next, grad, cols());
     }
   }
 

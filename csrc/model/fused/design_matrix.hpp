@@ -17,12 +17,12 @@ struct RowBlock {
   Index row(Index i) const noexcept { return index == nullptr ? first + i : index[first + i]; }
 };
 
-// A block of rows at hand: where the matrix is dense, row-major numbers of its type, `stride` apart. `spare` is memory
-// for the products.
+// A block of rows at hand: where the matrix is dense, row-major numbers of its type, `stride` apart, with `n_next`
+// more rows behind it that are wanted soon. `spare` is memory for the products.
 struct LoadedBlock {
   RowBlock rows;
   const void* data = nullptr;
-  Index stride = 0;
+  Index stride = 0, n_next = 0;
   std::byte* spare = nullptr;
 };
 

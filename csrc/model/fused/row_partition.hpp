@@ -15,12 +15,12 @@ class RowPartition {
   RowPartition() = default;
   // n rows of `width` numbers, for which a chunk has `partial` numbers of its own to be added up at the end.
   RowPartition(Index n, Index width, Index partial) : n_(n) {
-    constexpr Index kCached = 16384, kFewestRows = 32, kMultiple = 8;
+    constexpr Index kCached = 16384, kFewestRows = 16, kMultiple = 8;
     block_ = std::clamp(kCached / width / kMultiple * kMultiple, kFewestRows, kMostRows);
     n_blocks_ = (n + block_ - 1) / block_;
-    // Partial sums take a small part of the memory that the rows do, but for four chunks.
-    const Index affordable =
-        std::max<Index>(4, std::max(kPartialNumbers, n * width / 16) / std::max<Index>(1, partial));
+    // Partial sums take a small part of the memory and of the time that the rows do, but for a few chunks.
+    constexpr Index kFewChunks = 8, kShare = 16;
+    const Index affordable = std::max(kFewChunks, n * width / kShare / std::max<Index>(1, partial));
     n_chunks_ = std::min({kMostChunks, n_blocks_, affordable});
   }
 
@@ -37,8 +37,6 @@ class RowPartition {
   }
 
  private:
-  static constexpr Index kPartialNumbers = Index{1} << 20;
-
   Index first_block(Index chunk) const noexcept { return chunk * n_blocks_ / n_chunks_; }
 
   Index n_ = 0, block_ = 1, n_blocks_ = 0, n_chunks_ = 0;

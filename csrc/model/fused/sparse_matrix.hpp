@@ -29,7 +29,7 @@ class SparseMatrix final : public DesignMatrix {
   }
 
   Index scratch_bytes(Index, Index, bool) const noexcept override { return 0; }
-  LoadedBlock load(RowBlock rows, std::byte* scratch) const noexcept override { return {rows, nullptr, 0, scratch}; }
+  LoadedBlock load(RowBlock rows, std::byte* scratch) const noexcept override { return {rows, nullptr, 0, 0, scratch}; }
 
   void add_product(const LoadedBlock& block, Index m, const std::byte* panel, double* eta,
                    Index ld) const noexcept override {
