@@ -1,4 +1,4 @@
-"""Benchmarks of klqp: run `python -m bench` from the root of a checkout; see docs/benchmarks.md."""
+"""Benchmarks of klqp: run `python -m bench` from the root of a checkout; see docs/performance.md."""
 
 import sys
 from pathlib import Path

@@ -8,7 +8,7 @@ import numpy as np
 from bench.regression import ceilings, memory
 from bench.regression.contenders import RBG, JaxFit, NumPyroFit, assemble
 from bench.regression.problem import Problem, Shape
-from bench.report import Table, verdict
+from bench.report import Table, cell, verdict
 from bench.timing import interleaved, summary
 
 SHAPES = [
@@ -73,7 +73,7 @@ def times_row(problem, timing):
     targets = ratio_targets(shape, dtype)
     ratios = {"JAX": timing.ratio("JAX", RBG), "NumPy": timing.ratio("NumPy"), "NumPyro": timing.ratio("NumPyro")}
     cells = [verdict(ratio, targets.get(peer)) for peer, ratio in ratios.items()]
-    return [str(shape), str(dtype), *(micro.get(name) for name in ("klqp", "JAX", RBG, "NumPy", "NumPyro")), *cells]
+    return [str(shape), *(micro.get(name) for name in ("klqp", "JAX", RBG, "NumPy", "NumPyro")), *cells]
 
 
 def times_detail(problem, field, timing):
@@ -142,12 +142,11 @@ def memory_table(settings):
     return table
 
 
-def empty_tables(settings):
-    """Return the tables of times, ceilings and answers."""
-    threads = f"{settings.threads or 'all'} thread(s)"
-    times = Table(
-        f"One Adam step of a logistic regression N x D, mean field, {threads}: microseconds",
-        ["shape", "dtype", "klqp", "JAX", RBG, "NumPy", "NumPyro", "JAX / klqp", "NumPy / klqp", "NumPyro / klqp"],
+def times_table(settings, dtype):
+    """Return the table of times, still empty."""
+    table = Table(
+        f"One Adam step of a logistic regression N x D, {np.dtype(dtype)}, {threads(settings)}: microseconds",
+        ["shape", "klqp", "JAX", RBG, "NumPy", "NumPyro", "JAX / klqp", "NumPy / klqp", "NumPyro / klqp"],
         notes=[
             "klqp: random variables, a fit of n + 1 steps less one of one step. JAX and NumPyro: one compiled scan,",
             "compilation not included; JAX in the fastest of three layouts with the faster gradient, rbg: with keys of",
@@ -155,25 +154,30 @@ def empty_tables(settings):
             "target, and whether it is met.",
         ],
     )
+    if JaxFit is None:
+        table.notes.append("JAX is not installed: its columns are left out.")
+    if NumPyroFit is None:
+        table.notes.append("NumPyro is not installed: its column is left out.")
+    return table
+
+
+def threads(settings):
+    """Return the number of threads in words."""
+    return {0: "all threads", 1: "1 thread"}.get(settings.threads, f"{settings.threads} threads")
+
+
+def run(settings):
+    """Yield the tables."""
     limits = Table(
-        f"klqp's steps beside the machine's ceilings, {threads}",
+        f"klqp's steps beside the machine's ceilings, {threads(settings)}",
         ["shape", "dtype", "klqp's", "rate", "ceiling", "its rate", "part"],
     )
     answers = Table(
         "Answers: largest difference from NumPy's over coordinates and contenders",
         ["shape", "dtype", "steps", "means, in sd", "sds, relative", "tolerances", "agree"],
     )
-    if JaxFit is None:
-        times.notes.append("JAX is not installed: its columns are left out.")
-    if NumPyroFit is None:
-        times.notes.append("NumPyro is not installed: its column is left out.")
-    return times, limits, answers
-
-
-def run(settings):
-    """Yield the tables."""
-    times, limits, answers = empty_tables(settings)
     for dtype in (np.float64,) if settings.quick else (np.float64, np.float32):
+        times = times_table(settings, dtype)
         for shape in QUICK if settings.quick else SHAPES:
             problem = Problem(shape, dtype)
             field = assemble(problem)
@@ -181,12 +185,12 @@ def run(settings):
             times.rows.append(times_row(problem, timing))
             times.details.append(times_detail(problem, field, timing))
             limits.rows += ceiling_rows(problem, timing)
+            print(*map(cell, times.rows[-1]), sep="  ", file=sys.stderr, flush=True)
             if shape.checked_steps > 0:
                 row, failures = answer_row(problem, field)
                 answers.rows.append(row)
                 answers.failures += failures
-            print(f"{shape} {np.dtype(dtype)}: measured", file=sys.stderr, flush=True)
-    yield times
+        yield times
     yield limits
     yield memory_table(settings)
     yield answers
