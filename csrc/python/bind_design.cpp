@@ -8,6 +8,7 @@
 #include "model/fused/sparse_matrix.hpp"
 #include "python/bindings.hpp"
 #include "python/design.hpp"
+#include "python/gil.hpp"
 
 namespace py = pybind11;
 using klqp::DesignMatrix, klqp::Index, klqp::PredictorSpec;
@@ -19,7 +20,7 @@ using Matrix = std::shared_ptr<DesignMatrix>;
 // Keeps a Python object alive, and frees it with the GIL.
 std::shared_ptr<void> keep(py::object object) {
   return {new py::object(std::move(object)), [](void* kept) {
-            py::gil_scoped_acquire gil;
+            const klqp::GilAcquire gil;
             delete static_cast<py::object*>(kept);
           }};
 }

@@ -10,6 +10,7 @@
 
 namespace {
 
+using klqp::HelperCrew;
 using klqp::Index;
 using klqp::Team;
 
@@ -31,29 +32,56 @@ void test_alone() {
 }
 
 void test_with_openmp_helpers() {
-  for (const int n_threads : {2, 3, 8}) {
+  for (const int n_threads : {2, 3, 8, 2, 3, 8}) {
     Team team(n_threads);
     check_jobs(team, 500);
   }
 }
 
+// Teams one after the other have the same helpers; teams at the same time do not.
+void test_crews_are_borrowed() {
+  HelperCrew* const crew = klqp::borrow_crew(2);
+  if (crew == nullptr) return;
+  CHECK(crew->size() >= 2);
+  HelperCrew* const other = klqp::borrow_crew(2);
+  CHECK(other != crew);
+  klqp::give_back(crew);
+  CHECK(klqp::borrow_crew(2) == crew);
+  klqp::give_back(crew);
+  klqp::give_back(other);
+  std::atomic<int> right{0};
+  std::vector<std::thread> callers;
+  for (int i = 0; i < 4; ++i) {
+    callers.emplace_back([&right] {
+      for (int run = 0; run < 20; ++run) {
+        Team team(3);
+        std::atomic<int> done{0};
+        for (int job = 0; job < 20; ++job) team.for_chunks(10, [&](Index) { ++done; });
+        right += done == 200;
+      }
+    });
+  }
+  for (auto& caller : callers) caller.join();
+  CHECK(right == 4 * 20);
+}
+
 // The same claims with plain threads as helpers, which the thread sanitizer understands.
 void test_with_thread_helpers() {
   for (const int n_helpers : {1, 2, 5}) {
-    Team team(1);
-    team.expect_helpers(n_helpers);
+    HelperCrew crew(n_helpers);
+    Team team(crew);
     std::vector<std::thread> helpers;
-    for (int i = 0; i < n_helpers; ++i) helpers.emplace_back([&team, i] { team.help(i); });
+    for (int i = 0; i < n_helpers; ++i) helpers.emplace_back([&crew, i] { crew.help(i); });
     check_jobs(team, 1000);
-    team.close();
+    crew.close();
     for (auto& helper : helpers) helper.join();
   }
 }
 
 // The caller waits only for chunks that somebody has begun: helpers that never start hold nobody up.
 void test_helpers_that_never_start() {
-  Team team(1);
-  team.expect_helpers(7);
+  HelperCrew crew(7);
+  Team team(crew);
   check_jobs(team, 200);
 }
 
@@ -61,10 +89,10 @@ void test_helpers_that_never_start() {
 void test_helpers_follow_the_share() {
   const klqp::CpuShare share(3, 3);
   CHECK(share.n_threads() == 3);
-  Team team(1, &share);
-  team.expect_helpers(2);
+  HelperCrew crew(2);
+  Team team(crew, &share);
   std::vector<std::thread> helpers;
-  for (int i = 0; i < 2; ++i) helpers.emplace_back([&team, i] { team.help(i); });
+  for (int i = 0; i < 2; ++i) helpers.emplace_back([&crew, i] { crew.help(i); });
   for (int round = 0; round < 30; ++round) {
     check_jobs(team, 40);
     {
@@ -80,7 +108,7 @@ void test_helpers_follow_the_share() {
     }
     CHECK(share.n_threads() == 3);
   }
-  team.close();
+  crew.close();
   for (auto& helper : helpers) helper.join();
 }
 
@@ -105,9 +133,9 @@ void test_shares() {
 
 // Short work is not shared out when that does not pay, long work is.
 void test_short_work_stays_with_the_caller() {
-  Team team(1);
-  team.expect_helpers(1);
-  std::thread helper([&team] { team.help(0); });
+  HelperCrew crew(1);
+  Team team(crew);
+  std::thread helper([&crew] { crew.help(0); });
   const auto caller = std::this_thread::get_id();
   team.share_short_work(false);
   std::atomic<int> elsewhere{0};
@@ -120,7 +148,7 @@ void test_short_work_stays_with_the_caller() {
     while (met < 2) std::this_thread::yield();
   });
   CHECK(met == 2);
-  team.close();
+  crew.close();
   helper.join();
 }
 
@@ -141,6 +169,7 @@ void test_ranges() {
 int main() {
   test_alone();
   test_with_openmp_helpers();
+  test_crews_are_borrowed();
   test_with_thread_helpers();
   test_helpers_that_never_start();
   test_helpers_follow_the_share();

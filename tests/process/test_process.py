@@ -383,6 +383,26 @@ def test_eight_threads_give_the_same_bits_as_one_after_the_other(kind, size, req
     assert len(set(serial)) == 8
 
 
+@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="threads are counted on Linux")
+def test_helpers_stay_for_the_next_run_and_hear_no_signals(child):
+    code = """
+import os, signal
+from shared import *
+
+before = set(os.listdir("/proc/self/task"))
+for n_threads in (1, 3, 3, 2, 3):
+    klqp.fit(normal, 20_000, n_iter=12, n_samples=8, n_threads=n_threads, seed=5, progress=False)
+helpers = set(os.listdir("/proc/self/task")) - before
+assert len(helpers) == 2, helpers
+for helper in helpers:
+    with open(f"/proc/self/task/{helper}/status") as file:
+        blocked = next(int(line.split()[1], 16) for line in file if line.startswith("SigBlk"))
+    assert blocked >> (signal.SIGINT - 1) & 1
+    assert not blocked >> (signal.SIGSEGV - 1) & 1
+"""
+    run_child(child, code, env={"OPENBLAS_NUM_THREADS": "1"})
+
+
 # --- pickling ---
 def test_a_pickled_run_goes_on_in_another_process(child, tmp_path):
     save = """
