@@ -14,7 +14,7 @@ Float64 = npt.NDArray[np.float64]
 
 GOOD_K = 0.7  # beyond it the number of draws that a correction would need grows without any practical bound
 _FEWEST_TAIL_DRAWS = 5
-_ROUNDING = 1e-12  # of log ratios, relative to 1 + their magnitude: what differs by less is equal
+_EQUAL = 1e-6  # log ratios that differ by less are equal
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class PSIS:
         Logarithms of the smoothed weights, which sum to one; -inf where the log ratio was.
     k_hat : float
         Estimated shape of the weights' tail: ratios have finite moments up to order 1 / k_hat. Infinite where there
-        are too few draws to tell, 0 where all weights are equal.
+        are too few draws to tell, 0 where all weights are equal to one in a million.
     ess : float
         Effective number of draws, ``1 / sum(weights**2)``: at most S.
     """
@@ -70,14 +70,13 @@ def smooth_weights(log_ratio: npt.ArrayLike) -> PSIS:
         raise ValueError("log_ratio must be a vector of finite numbers or -inf")
     if not np.isfinite(ratio).any():
         raise ValueError("no log ratio is finite")
-    magnitude = float(np.abs(ratio[np.isfinite(ratio)]).max())
     ratio -= ratio.max()
     k_hat = math.inf
     n_tail = math.ceil(min(0.2 * ratio.size, 3.0 * math.sqrt(ratio.size)))
     if n_tail >= _FEWEST_TAIL_DRAWS:
         order = np.argsort(ratio, kind="stable")
         tail, cutoff = order[-n_tail:], float(ratio[order[-n_tail - 1]])
-        equal = -float(ratio.min()) <= _ROUNDING * (1.0 + magnitude)
+        equal = -float(ratio.min()) <= _EQUAL
         k_hat = 0.0 if equal else _smooth_tail(ratio, tail, cutoff)
     log_weights = ratio - _log_sum(ratio)
     return PSIS(log_weights, k_hat, float(np.exp(-_log_sum(2.0 * log_weights))))

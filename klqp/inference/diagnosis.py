@@ -94,6 +94,7 @@ def check_gradients(spec: _core.FamilySpec, params: Float64, draws: Draws) -> Gr
         u = whiten(spec, scale, rest, draws.score[usable])
     noise = draws.noise[usable]
     mean, square = u.mean(0), (u**2).mean(0)
+    w = u[:, -spec.dim :] * noise[:, -spec.dim :]
     half, quarter = [(mean, square)], []
     if spec.name == "full_rank":
         first, second = u.T @ noise / n, (u**2).T @ noise**2 / n
@@ -101,7 +102,6 @@ def check_gradients(spec: _core.FamilySpec, params: Float64, draws: Draws) -> Gr
         half.append((first[below], second[below]))
         quarter.append((np.diag(first), np.diag(second)))
     else:
-        w = u[:, -spec.dim :] * noise[:, -spec.dim :]
         quarter.append((w.mean(0), (w**2).mean(0)))
     remaining, variance, signal, power = 0.0, 0.0, 0.0, 0.0
     for weight, moments in [(0.5, pair) for pair in half] + [(0.25, pair) for pair in quarter]:
@@ -110,6 +110,7 @@ def check_gradients(spec: _core.FamilySpec, params: Float64, draws: Draws) -> Gr
         remaining += weight * unbiased
         variance += weight**2 * float((2.0 * (v / n) ** 2 + 4.0 * m**2 * v / n).sum())
         signal, power = signal + unbiased, power + float(v.sum())
+    variance += 2.0 * (0.25 * _correlated(u) + 0.0625 * _correlated(w)) / n**2
     residual = float((u**2).sum(1).mean()) / spec.dim
     ratio = math.sqrt(max(0.0, signal) / power) if power > 0 else math.inf
     return GradientCheck(residual, max(0.0, remaining), math.sqrt(variance), ratio)
@@ -145,6 +146,13 @@ def evidence(draws: Draws, check: GradientCheck | None, **record: Any) -> Eviden
     elbo = ELBO(float(log_ratio.mean()), std_error, n, n - len(log_ratio))
     psis = smooth_weights(usable_ratio(draws.log_p, draws.log_q)[0])
     return Evidence(elbo=elbo, k_hat=psis.k_hat, ess=psis.ess / n, **record)
+
+
+def _correlated(u: Float64) -> float:
+    """Return the sum of the squared covariances of different columns of u (S, D)."""
+    centred = u - u.mean(0)
+    gram = centred.T @ centred if u.shape[1] <= len(u) else centred @ centred.T
+    return max(0.0, float((gram**2).sum() - ((centred**2).sum(0) ** 2).sum())) / len(u) ** 2
 
 
 def _batch_variance(values: Float64) -> float:

@@ -13,7 +13,7 @@ __all__ = ["Evidence", "Verdict", "judge"]
 
 Word = Literal["ok", "warn", "fail"]
 
-GOOD_ESS = 0.2  # share of the draws; below it q misses much of the posterior even where k_hat is small
+GOOD_ESS = 0.5  # share of the draws; below it q differs from the posterior even where k_hat is small
 SMALL = 0.1  # nats: a run that may still gain more has not converged
 MANY_REJECTED = 0.1  # share of fresh draws; more of them and q does not describe the support
 FEW_REJECTED = 0.001
@@ -112,7 +112,7 @@ def _no_density(e: Evidence) -> list[str]:
         return ["the log density is finite at no draw of q: start the run elsewhere (init_loc, init_scale)"]
     rejected = (e.n_minus_inf + e.n_invalid) / e.elbo.n_draws
     if rejected > MANY_REJECTED:
-        where = f", first: {e.first_rejected}" if e.first_rejected else ""
+        where = f" ({e.first_rejected})" if e.first_rejected else ""
         return [
             f"{rejected:.0%} of the draws of q have a log density that is not finite{where}; use variables with a "
             "support, or a transform, so that q stays where the model is defined"
@@ -125,7 +125,8 @@ def _no_convergence(e: Evidence) -> list[str]:
     if e.converged is not False and not much:
         return []
     still = f"; the ELBO is still about {e.remaining:.2g} nats below the best of its family" if much else ""
-    return [f"the run did not converge: {e.stopped}{still}; run on, or start it elsewhere (init_loc, init_scale)"]
+    advice = "" if ";" in e.stopped else "; run on, or start it elsewhere (init_loc, init_scale)"
+    return [f"the run did not converge: {e.stopped}{still}{advice}"]
 
 
 def _poor_match(e: Evidence) -> list[str]:
@@ -145,7 +146,7 @@ def _outside(e: Evidence) -> list[str]:
     if e.elbo is None:
         return []
     n = e.elbo.n_draws
-    where = f" (first: {e.first_rejected})" if e.first_rejected else ""
+    where = f" ({e.first_rejected})" if e.first_rejected else ""
     out = []
     if e.n_invalid:
         out.append(
