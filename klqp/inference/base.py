@@ -13,17 +13,19 @@ from typing import Any, ClassVar, Unpack
 import numpy as np
 import numpy.typing as npt
 
+from klqp import _core
 from klqp._checks import positive_int
 from klqp._seeds import Seed, as_key
 from klqp.adapters.tensorboard import TensorBoardLog
 from klqp.approximation import Approximation, FlatApproximation
-from klqp.errors import InterruptedRunWarning, TargetError
+from klqp.errors import InterruptedRunWarning, PoorFitWarning, TargetError
 from klqp.families import Family
+from klqp.inference.auto.method import METHODS, Outcome, find, stochastic_options
 from klqp.inference.compiled import sort_factors
 from klqp.inference.diagnosis import check_gradients, evidence, fresh_draws, still_rising
 from klqp.inference.engine import Engine, as_state
 from klqp.inference.estimator import Demand
-from klqp.inference.flat_view import flat_view
+from klqp.inference.flat_view import FlatView, flat_view
 from klqp.inference.gradient_noise import GradientNoise, measure, places
 from klqp.inference.latents import Factor, LatentVars, read_latent_vars
 from klqp.inference.model_engine import ModelEngine
@@ -145,6 +147,7 @@ class VariationalInference(Inference):
         self._own_normals: dict[RandomVariable, Factor] = {}
         self._fed: dict[Placeholder, Float64] = {}  # by update()
         self._log: TensorBoardLog | None = None
+        self._outcome: Outcome | None = None  # of the last run, where it took no steps
         self.stop_reason: str | None = None
 
     def objective(self, log_ratio: Float64) -> tuple[float, Float64]:
@@ -198,6 +201,7 @@ class VariationalInference(Inference):
         self._fed.update(feeds)
         engine.require_feeds()
         engine.pull()
+        self._outcome = None
         try:
             engine.run.until(self._rates(1), [], None)
         finally:
@@ -217,8 +221,8 @@ class VariationalInference(Inference):
         if self._log is not None:
             self._log.flush()
 
-    def run(self, *, restart: bool = False, **options: Unpack[RunOptions]) -> None:
-        """Fit q: `n_iter` steps, or fewer when a stop rule says so.
+    def run(self, *, restart: bool = False, method: str | None = None, **options: Unpack[RunOptions]) -> None:
+        """Fit q: by `n_iter` steps of stochastic gradients, or fewer when a stop rule says so, or by another `method`.
 
         A second call goes on from the q that the first one reached; the steps, `losses` and `history` count on.
 
@@ -226,6 +230,13 @@ class VariationalInference(Inference):
         ----------
         restart : bool, default False
             Forget the q of an earlier run and start anew; parameters return to their first values.
+        method : {"auto", "adam", "saa", "pathfinder", "bam"}, optional
+            "adam" takes stochastic gradient steps, as None does. The others are for one ready-made Normal family over
+            all latent variables, full data and a log density with gradients; they find their start and their end by
+            themselves, and `history` has one row for each iteration: "saa" maximises the ELBO over fixed scrambled
+            Sobol draws, "pathfinder" takes the best Normal along paths to the modes, "bam" is batch and match, for
+            q="full_rank". "auto" takes "saa" where it can and "adam" elsewhere, or where `n_iter`, `n_samples` or
+            `optimizer` is given; `estimator` says what was done. See docs/diagnostics.md.
         n_iter : int, default 5000
             Steps of this run; the learning rate's schedule spans them.
         n_samples : int, default 10
@@ -294,13 +305,20 @@ class VariationalInference(Inference):
         -----
         InterruptedRunWarning
             On Ctrl-C: the run stops and keeps its state.
+        PoorFitWarning
+            With method="auto": if `diagnose` would not say "ok".
         """
+        how = self._chosen(method, options)
+        earlier = None if restart else self._engine
         if restart and isinstance(self._engine, ModelEngine):
             with self._engine.first_parameters():
                 self._prepare(options, earlier=None)
         else:
             self._prepare(options, earlier=None if restart else self._engine)
-        self.resume()
+        if how == "adam" or not self._find_by(how, earlier is not None):
+            self.resume()
+        if method == "auto" and how == "auto":
+            self._warn_of_poor_fit()
 
     def resume(self) -> None:
         """Finish the run that was asked for last: after an interrupt, or after `restore`."""
@@ -311,6 +329,7 @@ class VariationalInference(Inference):
         rules = settings.stop.specs() if settings.stop is not None else []
         self._progress.start(settings.n_iter, settings.n_print, settings.progress)
         self.stop_reason, started, met = None, time.monotonic(), ""
+        self._outcome = self._outcome if self._steps_left() <= 0 else None
         try:
             while not met and (left := self._steps_left()) > 0:
                 elapsed = time.monotonic() - started
@@ -369,8 +388,12 @@ class VariationalInference(Inference):
 
     @property
     def estimator(self) -> str:
-        """What gradient estimator was chosen for each factor of q, and why."""
-        return self._require_engine().words
+        """What gradient estimator was chosen for each factor of q, and why; or what other method found q."""
+        engine = self._require_engine()
+        if self._outcome is None:
+            return engine.words
+        (factor,) = self._problem.factors
+        return f"{factor.name}: {factor.describe()}; {self._outcome.words}"
 
     def gradient_noise(self, n_steps: int = 200, seed: Seed = None) -> dict[str, GradientNoise]:
         """Measure the signal and the noise in the gradient at the present parameters, which stay.
@@ -503,6 +526,7 @@ class VariationalInference(Inference):
             log = TensorBoardLog(settings.logdir, settings.log_timestamp, settings.log_vars)
         engine.run.begin()
         self._engine, self._own_normals, self._log, self._posterior = engine, own_normals, log, None
+        self._outcome = None
         self._cycle = (engine.run.step_count, settings.n_iter)
 
     def _make_engine(
@@ -536,10 +560,13 @@ class VariationalInference(Inference):
         view, params = flat_view(self._problem, engine), engine.run.solution
         draws = fresh_draws(self.posterior._approximation, view, params, n_draws, key)
         check = check_gradients(view.spec, params, draws) if view is not None else None
+        first = self.rejections["first"]
+        if self._outcome is not None:
+            return evidence(draws, check, first_rejected=first, full_rank=_is_full(view), **self._outcome.record(check))
         n_steps = engine.run.step_count - self._cycle[0]
         rising = still_rising(engine.run.trace["loss"][self._cycle[0] :])
         record: dict[str, Any] = {"stopped": _ended(n_steps, self.stop_reason)}
-        record["full_rank"] = view is not None and view.spec.name == "full_rank"
+        record["full_rank"] = _is_full(view)
         record["converged"] = check.converged if check is not None else None if rising is None else not rising
         if rising:
             record["converged"] = False
@@ -548,7 +575,70 @@ class VariationalInference(Inference):
             noise = self.gradient_noise(_NOISE_STEPS, seed=key)
             signal, power = (math.hypot(*(getattr(m, name) for m in noise.values())) for name in ("signal", "noise"))
             record["signal_to_noise"] = signal / power if power > 0 else math.inf
-        return evidence(draws, check, first_rejected=self.rejections["first"], **record)
+        return evidence(draws, check, first_rejected=first, **record)
+
+    def _chosen(self, method: str | None, options: Mapping[str, Any]) -> str:
+        """Return the method to use for a run with these keywords.
+
+        Raises
+        ------
+        ValueError
+            If there is none of that name, or keywords contradict it.
+        """
+        if method is None:
+            return "adam"
+        if method not in METHODS:
+            raise ValueError(f"method must be one of {', '.join(map(repr, METHODS))} or None, not {method!r}")
+        stochastic = stochastic_options(options)
+        if method in ("adam", "auto"):
+            return "adam" if stochastic else method
+        if stochastic:
+            raise ValueError(f"{', '.join(stochastic)}: method={method!r} takes no steps of an optimizer; use 'adam'")
+        return method
+
+    def _find_by(self, method: str, again: bool) -> bool:
+        """Find q by a method without steps; return False where "auto" leaves it to steps.
+
+        Raises
+        ------
+        ValueError
+            If another method cannot fit this q.
+        """
+        engine = self._require_engine()
+        engine.require_feeds()
+        view = flat_view(self._problem, engine) if self._demand == Demand() else None
+        if view is None:
+            if method == "auto":
+                return False
+            raise ValueError(
+                f"method={method!r} needs one Normal family over all latent variables, full data without scale or "
+                "parameters to be learnt, and a log density with gradients; use method='adam'"
+            )
+        params = engine.run.params
+        centre = _core.Member(view.spec, params).mean()
+        outcome = find(view, method, centre, engine.settings.key, params if again else None)
+        if outcome is None:
+            return False
+        self._adopt(engine, outcome)
+        return True
+
+    def _adopt(self, engine: Engine | ModelEngine, outcome: Outcome) -> None:
+        """Take an outcome's q for the run's, and its losses for steps."""
+        state, n = engine.run.snapshot(), len(outcome.losses)
+        rows = {"loss": outcome.losses, "std_error": np.full(n, np.nan)}
+        for name in (name for name in state if name.startswith("trace/")):
+            state[name] = np.concatenate([state[name], rows.get(name.removeprefix("trace/"), np.zeros(n))])
+        state |= {"params": outcome.params, "last_good": outcome.params, "any_good": np.ones(1)}
+        state["step"] = state["step"] + n
+        engine.run.restore(state)
+        engine.push()
+        self._cycle = (engine.run.step_count - n, n)
+        self._outcome, self._posterior, self.stop_reason = outcome, None, outcome.why
+
+    def _warn_of_poor_fit(self) -> None:
+        verdict = self.diagnose(seed=self._require_engine().settings.key)
+        if verdict.word != "ok":
+            warnings.warn(f"{verdict.word}: {'; '.join(verdict.reasons)}", PoorFitWarning, stacklevel=3)
 
     def _chunk(self) -> int:
         """Return how many steps may be taken before somebody looks."""
@@ -595,3 +685,7 @@ def _ended(n_steps: int, reason: str | None) -> str:
     if reason == "steps":
         return f"it ended after {n_steps} steps"
     return f"it stopped after {n_steps} steps ({reason})" if reason else f"it has taken {n_steps} steps so far"
+
+
+def _is_full(view: FlatView | None) -> bool:
+    return view is not None and view.spec.name == "full_rank"

@@ -20,6 +20,7 @@ def fit(
     *,
     q: str | Family = "mean_field",
     rank: int | None = None,
+    method: str | None = None,
     **options: Unpack[RunOptions],
 ) -> KLqp:
     """Fit a Normal approximation to a log density on R^dim.
@@ -37,6 +38,8 @@ def fit(
         The approximating family.
     rank : int, optional
         Of the low-rank family; default: the square root of `dim`, at most 50.
+    method : {"auto", "adam", "saa", "pathfinder", "bam"}, optional
+        How q is found, see `VariationalInference.run`; "auto" needs no other keyword.
     **options
         The keywords of `VariationalInference.run`: `n_iter`, `n_samples`, `optimizer`, `seed`, ...
 
@@ -57,5 +60,5 @@ def fit(
         raise TypeError("dim, the number of coordinates, is missing")
     z = LogDensity(log_density, shape=positive_int("dim", size))
     inference = KLqp([z], q=q, rank=rank)
-    inference.run(**options)
+    inference.run(method=method, **options)
     return inference
