@@ -235,8 +235,8 @@ class VariationalInference(Inference):
             all latent variables, full data and a log density with gradients; they find their start and their end by
             themselves, and `history` has one row for each iteration: "saa" maximises the ELBO over fixed scrambled
             Sobol draws, "pathfinder" takes the best Normal along paths to the modes, "bam" is batch and match, for
-            q="full_rank". "auto" takes "saa" where it can and "adam" elsewhere, or where `n_iter`, `n_samples` or
-            `optimizer` is given; `estimator` says what was done. See docs/diagnostics.md.
+            q="full_rank". "auto" takes "saa" where it can and "adam" elsewhere, or where `n_iter`, `optimizer` or any
+            other keyword is given that is about such steps; `estimator` says what was done. See docs/diagnostics.md.
         n_iter : int, default 5000
             Steps of this run; the learning rate's schedule spans them.
         n_samples : int, default 10

@@ -30,7 +30,22 @@ __all__ = ["METHODS", "Outcome", "find", "stochastic_options"]
 Float64 = npt.NDArray[np.float64]
 
 METHODS = ("auto", "adam", "saa", "pathfinder", "bam")
-_STOCHASTIC = ("n_iter", "n_samples", "optimizer")  # keywords that ask for steps of an optimizer
+# Keywords that ask for steps of an optimizer, or for something in them.
+_STOCHASTIC = (
+    *(
+        "n_iter",
+        "n_samples",
+        "optimizer",
+        "stop",
+        "entropy",
+        "gradient",
+        "baseline",
+        "enumerate",
+        "draws",
+        "init_scale",
+    ),
+    *("dtype", "scale", "kl_scaling", "var_list", "logdir", "log_vars", "debug"),
+)
 
 _FULL_RANK_NUMBERS = 1 << 21  # draws times coordinates up to which sample averages bound the full-rank family
 _ELBO_DRAWS = 32
@@ -90,7 +105,7 @@ class Outcome:
 
 
 def stochastic_options(options: Mapping[str, Any]) -> list[str]:
-    """Return the keywords among `options` that ask for steps of an optimizer."""
+    """Return the keywords among `options` that ask for steps of an optimizer, or for something in them."""
     return [name for name in _STOCHASTIC if options.get(name) is not None]
 
 

@@ -28,8 +28,9 @@ Float64 = npt.NDArray[np.float64]
 
 TOLERANCE = 1e-3  # nats that the optimiser may leave
 GOAL = 4e-3  # nats that the finite number of draws may cost
-_MAX_ITER = 500
+_MAX_ITER, _FEWEST_ITER = 500, 20
 _MOST_ITERATIONS = 2000  # in all stages
+_BUDGET = 1 << 28  # coordinates of the points at which the log density is evaluated, in all stages
 _MEMORY = 20
 _MOST_NUMBERS = 1 << 22  # of base draws
 _MOST_AT_FIRST = 1 << 18  # likewise, where many iterations are to be expected: low rank
@@ -178,29 +179,27 @@ def optimise(
     """
     n, width, losses = n_draws_at_first(family), family.noise_dim, []
     stage, trips, frame = 0, 0, None
+    budget = target.n_points + _BUDGET // width
     while True:
         noise = base_draws(n, width, key, 2 * stage)
         if frame is None:
             start = narrow_enough(target, family, start, noise)
             frame = Frame.of(family, start)
             params = frame.params(start)
-        path = _minimise(target, frame, params, noise, name)
+        max_iter = min(_MAX_ITER, max(_FEWEST_ITER, (budget - target.n_points) // n))
+        path = _minimise(target, frame, params, noise, name, max_iter)
         losses += path.f
         params = path.x[-1]
         start = frame.candidate(params, start)
+        affordable = len(losses) < _MOST_ITERATIONS and target.n_points + _FEWEST_ITER * n < budget
         # Far from where it was preconditioned the end of a search may be no optimum: look again from there.
-        if (
-            (path.why.startswith(_UNBOUNDED) or _moved(frame.spec, params))
-            and trips < _TRIPS
-            and len(losses) < _MOST_ITERATIONS
-        ):
+        astray = path.why.startswith(_UNBOUNDED) or _moved(frame.spec, params)
+        if astray and trips < _TRIPS and affordable:
             trips, frame = trips + 1, None
             continue
-        bounded = path.converged or "iterations" in path.why
         remaining = _remaining(path.memory, Objective(target, frame, base_draws(n, width, key, 2 * stage + 1)), params)
-        bounded = bounded and len(losses) < _MOST_ITERATIONS
-        more = bounded and GOAL < remaining < math.inf and 2 * n <= _MOST_DRAWS and 2 * n * width <= _MOST_NUMBERS
-        if not more:
+        helps = GOAL < remaining < math.inf and (path.converged or "iterations" in path.why)
+        if not (helps and affordable and 2 * n <= _MOST_DRAWS and 2 * n * width <= _MOST_NUMBERS):
             return Fit(start, path.converged, path.why, remaining, n, losses)
         n, stage = 2 * n, stage + 1
 
@@ -218,11 +217,13 @@ def narrow_enough(target: Counted, family: _core.FamilySpec, start: Candidate, n
     )
 
 
-def _minimise(target: Counted, frame: Frame, params: Float64, noise: Float64, name: Callable[[int], str]) -> Path:
+def _minimise(
+    target: Counted, frame: Frame, params: Float64, noise: Float64, name: Callable[[int], str], max_iter: int
+) -> Path:
     objective = Objective(target, frame, noise)
     memory = Memory(_MEMORY, _first_inverse(target, frame, params, noise))
     guard = _Guard(frame.spec, params, name)
-    search = minimise(params, tolerance=TOLERANCE, max_iter=_MAX_ITER, memory=memory, guard=guard)
+    search = minimise(params, tolerance=TOLERANCE, max_iter=max_iter, memory=memory, guard=guard)
     (path,) = drive([search], objective.batch)
     return path
 
