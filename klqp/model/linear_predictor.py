@@ -180,14 +180,13 @@ class _Reader:
     def _read(self, part: _Part) -> Read:
         """Return the parts that a part is the sum of, or the term that it is."""
         e = part.expression
-        if not self._is_data(e):
-            if isinstance(e, Reshaped):
-                return [part.of(e.inputs[0])]
+        if isinstance(e, Reshaped):
+            return [part.of(e.inputs[0])]
+        if isinstance(e, Node) and e.op in self._RULES and not self._is_data(e):
             # Gathered effects cost the same wherever they are gathered.
-            if isinstance(e, Node) and e.op in self._RULES and (e.op == "gather" or not self._is_shared(e)):
-                found = self._RULES[e.op](self, part, e)
-                if found is not None:
-                    return found
+            found = self._RULES[e.op](self, part, e) if e.op == "gather" or not self._is_shared(e) else None
+            if found is not None:
+                return found
         return self._array(part)
 
     def _array(self, part: _Part) -> Term:
