@@ -51,7 +51,9 @@ class DesignMatrix {
   // eta (m, n), rows `ld` apart, += coef X^T of the block
   virtual void add_product(const LoadedBlock& block, Index m, const std::byte* panel, double* eta,
                            Index ld) const noexcept = 0;
-  // grad (m, cols) += residual (m, n), rows `ld` apart, times X of the block
+  // Gradients have the layout (m, cols), or (cols, m) where by_column().
+  virtual bool by_column() const noexcept { return false; }
+  // grad += residual (m, n), rows `ld` apart, times X of the block
   virtual void add_gradient(const LoadedBlock& block, Index m, const double* residual, Index ld,
                             double* grad) const noexcept = 0;
 

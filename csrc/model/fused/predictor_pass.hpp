@@ -151,18 +151,8 @@ class PredictorPass {
   // adjoint of each term += factor * its derivatives for draw s
   void pull(Index s, double factor, const double* gradients) const noexcept {
     for (std::size_t t = 0; t < terms_.matrices.size(); ++t) {
-      const Slot& coef = *terms_.matrices[t].coef;
-      if (!coef.active) continue;
-      const double* const from = gradients + matrix_parts_[t].begin * n_rows_ + s * coef.size;
-      double* const to = coef.adjoint_at(s);
-      if (k() == 1) {
-        kernels().axpy(coef.size, factor, from, to);
-        continue;
-      }
-      const Index d = coef.size / k();
-      for (Index j = 0; j < d; ++j) {
-        for (Index c = 0; c < k(); ++c) to[j * k() + c] += factor * from[c * d + j];
-      }
+      const MatrixTerm& term = terms_.matrices[t];
+      if (term.coef->active) pull_matrix(term, s, factor, gradients + matrix_parts_[t].begin * n_rows_);
     }
     for (std::size_t t = 0; t < terms_.gathers.size(); ++t) {
       const Slot& table = *terms_.gathers[t].table;
@@ -217,6 +207,21 @@ class PredictorPass {
       }
     }
     return ordered_.data();
+  }
+
+  // The same for the coefficients of a matrix, from their part of the gradients.
+  void pull_matrix(const MatrixTerm& term, Index s, double factor, const double* part) const noexcept {
+    const Slot& coef = *term.coef;
+    const Index first = s / group_ * group_, d = coef.size / k();
+    const Index m = std::min(group_, n_rows_ - first) * k();
+    const double* const from = part + first * coef.size;
+    double* const to = coef.adjoint_at(s);
+    const Index row = (s - first) * k();
+    if (k() == 1 && !term.matrix->by_column()) return kernels().axpy(d, factor, from + row * d, to);
+    const Index step = term.matrix->by_column() ? m : 1, row_step = term.matrix->by_column() ? 1 : d;
+    for (Index j = 0; j < d; ++j) {
+      for (Index c = 0; c < k(); ++c) to[j * k() + c] += factor * from[j * step + (row + c) * row_step];
+    }
   }
 
   void add_term(const Slot& slot, Index s, Index first, Index n, double* eta, Index ld) const noexcept {
