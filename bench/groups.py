@@ -33,6 +33,7 @@ GROUPS = {
     "overhead": Group("bench.overhead", "what a fit costs beside its steps"),
     "peers": Group("bench.peers", "the same fits by hand-written NumPy and by JAX"),
     "regression": Group("bench.regression", "logistic regressions beside JAX, NumPy and NumPyro", threads=(2, 1)),
+    "many": Group("bench.many", "thousands of regressions in one call, beside JAX under vmap", threads=(2, 1)),
     "models": Group("bench.models", "models in random variables, by klqp and by NumPyro"),
     "gradients": Group("bench.gradients", "the noise that each gradient estimator leaves, factor by factor"),
     "busy": Group(

@@ -344,7 +344,7 @@ def run_many(
     learning_rates: Float64,
     rules: Sequence[tuple[str, Sequence[float]]],
     observer: Callable[[], None] | None,
-    n_threads: int,
+    config: RunConfig,
     traces: bool,
 ) -> dict[str, Any]: ...
 def run_lockstep(
@@ -360,7 +360,6 @@ def run_lockstep(
     learning_rates: Float64,
     rules: Sequence[tuple[str, Sequence[float]]],
     observer: Callable[[], None] | None,
-    n_threads: int,
     traces: bool,
 ) -> dict[str, Any]: ...
 def problem_seeds(seed: int, n: int) -> npt.NDArray[np.uint64]: ...

@@ -15,7 +15,13 @@ constexpr Index kGrain = 16;  // problems of one chunk
 class Lockstep {
  public:
   Lockstep(std::vector<Member>& members, BatchTarget& target, Index n_draws, const ManyPlan& plan, ManyResults& results)
-      : members_(members), target_(target), n_draws_(n_draws), plan_(plan), results_(results), team_(plan.n_threads) {
+      : members_(members),
+        target_(target),
+        n_draws_(n_draws),
+        plan_(plan),
+        results_(results),
+        share_(plan.n_threads, plan.n_cpus),
+        team_(plan.n_threads, &share_) {
     for (std::size_t b = 0; b < members_.size(); ++b) active_.push_back(static_cast<Index>(b));
   }
 
@@ -75,6 +81,7 @@ class Lockstep {
   Index n_draws_;
   const ManyPlan& plan_;
   ManyResults& results_;
+  CpuShare share_;
   Team team_;
   std::vector<Index> active_;
   Pacer pacer_;

@@ -51,7 +51,8 @@ class Crew {
   void run() {
     const Index n = ends_.empty() ? 0 : ends_.back();
     const int n_threads = static_cast<int>(std::min<Index>(plan_.n_threads, n));
-    Team team(n_threads);
+    const CpuShare share(n_threads, plan_.n_cpus);
+    Team team(n_threads, &share);
     team.for_chunks(n_threads, [this](Index) { work(); });
     if (error_) std::rethrow_exception(error_);
   }

@@ -40,6 +40,7 @@ struct ManyPlan {
   const std::vector<std::uint64_t>& seeds;  // by problem
   std::function<void()> observer;           // every 100 ms on the calling thread; what it throws ends the call
   int n_threads = 1;
+  int n_cpus = 1;  // see RunConfig
 };
 
 // What is written down, by problem.

@@ -21,14 +21,15 @@ namespace {
 // What Python says that all problems share, with what the plan refers to.
 struct Options {
   Options(const Seeds& given, const Array& rates, const std::vector<klqp::RuleSpec>& specs, const py::object& observer,
-          int n_threads)
+          const klqp::RunConfig& config)
       : rules(klqp::make_rules(specs)),
         seeds(given.data(), given.data() + given.size()),
         plan{{rates.data(), static_cast<std::size_t>(rates.size())},
              rules,
              seeds,
              klqp::make_observer(observer),
-             n_threads} {}
+             config.n_threads,
+             config.n_cpus} {}
 
   klqp::StopRules rules;
   std::vector<std::uint64_t> seeds;
@@ -103,9 +104,9 @@ klqp::Form make_form(const FormSpec& spec, klqp::Matrix params) {
 }
 
 py::dict run_many(const std::vector<FormSpec>& specs, const Seeds& seeds, const Array& rates,
-                  const std::vector<klqp::RuleSpec>& rules, const py::object& observer, int n_threads,
+                  const std::vector<klqp::RuleSpec>& rules, const py::object& observer, const klqp::RunConfig& config,
                   bool wants_traces) {
-  const Options options(seeds, rates, rules, observer, n_threads);
+  const Options options(seeds, rates, rules, observer, config);
   klqp::ManyResults results(options.seeds.size());
   Traces traces(wants_traces, static_cast<Index>(options.seeds.size()), static_cast<Index>(rates.size()));
   results.losses = traces.matrix();
@@ -127,8 +128,8 @@ py::dict run_lockstep(const py::object& fn, const py::object& coerce, const klqp
                       const klqp::EstimatorSpec& estimator, const klqp::Noise& noise,
                       const klqp::OptimizerSpec& optimizer, const klqp::RunConfig& config, const Array& starts,
                       const Seeds& seeds, const Array& rates, const std::vector<klqp::RuleSpec>& rules,
-                      const py::object& observer, int n_threads, bool wants_traces) {
-  const Options options(seeds, rates, rules, observer, n_threads);
+                      const py::object& observer, bool wants_traces) {
+  const Options options(seeds, rates, rules, observer, config);
   const Index n = static_cast<Index>(options.seeds.size()), n_draws = noise.n_draws();
   klqp::ManyResults results(options.seeds.size());
   Traces traces(wants_traces, n, static_cast<Index>(rates.size()));
@@ -182,10 +183,10 @@ py::tuple family_moments(const klqp::FamilySpec& spec, const Array& params) {
 void bind_many(py::module_& module) {
   py::class_<klqp::Feed>(module, "Feed");
   module.def("run_many", run_many, py::arg("forms"), py::arg("seeds"), py::arg("learning_rates"), py::arg("rules"),
-             py::arg("observer"), py::arg("n_threads"), py::arg("traces"));
+             py::arg("observer"), py::arg("config"), py::arg("traces"));
   module.def("run_lockstep", run_lockstep, py::arg("fn"), py::arg("coerce"), py::arg("family"), py::arg("estimator"),
              py::arg("noise"), py::arg("optimizer"), py::arg("config"), py::arg("starts"), py::arg("seeds"),
-             py::arg("learning_rates"), py::arg("rules"), py::arg("observer"), py::arg("n_threads"), py::arg("traces"));
+             py::arg("learning_rates"), py::arg("rules"), py::arg("observer"), py::arg("traces"));
   module.def("problem_seeds", problem_seeds, py::arg("seed"), py::arg("n"));
   module.def("family_moments", family_moments, py::arg("spec"), py::arg("params"));
 }

@@ -7,6 +7,7 @@
 #include "core/elbo.hpp"
 #include "core/estimator/registry.hpp"
 #include "core/family/registry.hpp"
+#include "core/many.hpp"
 #include "core/native_target.hpp"
 #include "core/optimizer/registry.hpp"
 #include "core/run.hpp"
@@ -174,6 +175,61 @@ void test_score_needs_values_only() {
   for (std::size_t i = 0; i < 3; ++i) CHECK_CLOSE(run.params()[i], static_cast<double>(i + 1), 0.02);
 }
 
+// Problems by adaptive estimators, averaged, which differ in their starts and seeds; the third begins where nothing is
+// finite.
+void test_many_problems_are_runs_of_their_own_on_any_number_of_threads() {
+  constexpr std::size_t kProblems = 12, kBad = 2;
+  double everywhere = std::numeric_limits<double>::infinity(), nowhere = 0.0;
+  Setup setup;
+  setup.entropy = klqp::Entropy::adaptive;
+  const std::vector<double> all = rates(80), start = make_run(setup).params();
+  const auto n_params = static_cast<Index>(start.size());
+  std::vector<double> starts;
+  std::vector<std::uint64_t> seeds;
+  std::vector<Index> numbers;
+  for (std::size_t b = 0; b < kProblems; ++b) {
+    for (std::size_t i = 0; i < start.size(); ++i) starts.push_back(start[i] + 0.1 * static_cast<double>(b));
+    seeds.push_back(100 + b);
+    numbers.push_back(static_cast<Index>(b));
+  }
+  for (const int n_threads : {1, 2, 3, 8}) {
+    std::vector<double> radii(8);
+    std::vector<klqp::Run> runs;
+    klqp::Form form;
+    for (std::size_t t = 0; t < radii.size(); ++t) {
+      setup.radius = &radii[t];
+      runs.push_back(make_run(setup));
+    }
+    for (std::size_t t = 0; t < radii.size(); ++t) {
+      form.workspaces.push_back({&runs[t], [&radii, t, everywhere, nowhere](Index b) {
+                                   radii[t] = b == static_cast<Index>(kBad) ? nowhere : everywhere;
+                                 }});
+    }
+    form.problems = numbers;
+    form.starts = {starts.data(), static_cast<Index>(kProblems), n_params};
+    std::vector<double> params(starts.size());
+    form.params = {params.data(), static_cast<Index>(kProblems), n_params};
+    std::vector<klqp::Form> forms{form};
+    klqp::ManyResults results(kProblems);
+    const klqp::StopRules rules;
+    klqp::run_many(forms, {all, rules, seeds, {}, n_threads}, results);
+    for (std::size_t b = 0; b < kProblems; ++b) {
+      const klqp::ConstSpan solution{params.data() + b * start.size(), start.size()};
+      CHECK(results.outcomes[b].status == (b == kBad ? "failed" : "steps"));
+      CHECK(results.outcomes[b].message.empty() == (b != kBad));
+      CHECK(std::isnan(solution[0]) == (b == kBad));
+      if (b == kBad) continue;
+      setup.radius = &everywhere;
+      klqp::Run alone = make_run(setup);
+      alone.restart({starts.data() + b * start.size(), start.size()}, seeds[b]);
+      alone.until(all, rules, {});
+      CHECK(std::equal(solution.begin(), solution.end(), alone.params().begin()));
+      CHECK(results.outcomes[b].loss == alone.trace().loss().back());
+      CHECK(results.outcomes[b].n_steps == 80);
+    }
+  }
+}
+
 }  // namespace
 
 int main() {
@@ -183,5 +239,6 @@ int main() {
   test_a_snapshot_of_another_run_changes_nothing();
   test_rejected_draws();
   test_score_needs_values_only();
+  test_many_problems_are_runs_of_their_own_on_any_number_of_threads();
   return klqp_test::summary();
 }

@@ -18,9 +18,12 @@ from klqp.inference.klqp import KLqp
 from klqp.inference.latents import Factor, LatentVars
 from klqp.inference.many_data import ManyData, Problems
 from klqp.inference.model_engine import ModelEngine
+from klqp.inference.plan import Plan
+from klqp.inference.problem import Problem
 from klqp.inference.settings import RunOptions, Settings
 from klqp.many_approximations import FlatApproximations, ManyApproximations, ModelApproximations
 from klqp.model.log_density import LogDensity
+from klqp.model.parameter import Placeholder
 from klqp.model.random_variable import RandomVariable
 from klqp.native import NativeLogDensity, capsule_of
 from klqp.targets import coerce
@@ -98,12 +101,15 @@ class WorkerForm(Form):
         wanted = min(n_threads, self.n) if self.reentrant else 1
         engines += [self._inference._make_engine(settings, self._own_normals) for _ in range(1, wanted)]
         starts = self._starts(lambda seed: engines[0].start(replace(settings, key=seed)), seeds)
-        self._engine = engines[0]
+        self._keep(engines[0])
         return self.problems, [(engine.run, self._feeds(engine)) for engine in engines], starts
 
     def _is_reentrant(self, engine: Engine | ModelEngine) -> bool:
         densities = [e for e in self._inference._problem.model if isinstance(e, LogDensity)]
         return engine.run.native and all(_is_reentrant(e.fn) for e in densities)
+
+    def _keep(self, engine: Engine | ModelEngine) -> None:
+        """Keep what the approximations need of an engine; the engine itself is too large to be kept."""
 
     @abstractmethod
     def _feeds(self, engine: Any) -> list[_core.Feed]:
@@ -122,6 +128,7 @@ class ModelForm(WorkerForm):
         self, latent_vars: LatentVars, data: ManyData, q: Any, rank: Any, options: RunOptions, problems: Any = None
     ) -> None:
         super().__init__(latent_vars, data, q, rank, options, problems)
+        self._kept: tuple[Problem, Plan, dict[Placeholder, Float64]] | None = None
         self._data = data
         data.check(self._inference._problem)
 
@@ -130,13 +137,19 @@ class ModelForm(WorkerForm):
 
     def approximations(self, params: Float64) -> ManyApproximations:
         """Return the q's with parameters (n, P)."""
-        engine = self._engine
-        if isinstance(engine, ModelEngine):
-            return ModelApproximations(engine.problem, engine.plan, params, engine.feeds, self._data.by_problem)
+        if self._kept is None:  # its turn never came
+            self._keep(self._inference._make_engine(self.settings, self._own_normals))
+        if self._kept is not None:
+            problem, plan, feeds = self._kept
+            return ModelApproximations(problem, plan, params, feeds, self._data.by_problem)
         flat, family = self._inference._problem.flat, self._inference._problem.factors[0].family
         assert flat is not None
         assert family is not None
         return FlatApproximations([flat] * self.n, family, params, self.settings.dtype)
+
+    def _keep(self, engine: Engine | ModelEngine) -> None:
+        if isinstance(engine, ModelEngine):
+            self._kept = (engine.problem, engine.plan, engine.feeds)
 
 
 class NativeForm(WorkerForm):
@@ -203,13 +216,12 @@ class BatchForm(Form):
             self._choice.spec(),
             noise,
             s.optimizer.spec(),
-            replace(s, n_threads=1).run_config(),
+            s.run_config(),
             self._starts(lambda seed: spec.start(loc, scale, seed), seeds),
             seeds,
             rates,
             rules,
             observer,
-            s.n_threads,
             traces,
         )
 

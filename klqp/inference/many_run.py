@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from klqp.schedules import as_schedule, factors
 __all__ = ["run_forms"]
 
 Seeds = npt.NDArray[np.uint64]
+
+_MOST_FORMS = 100  # whose programs are in memory together
 
 
 def run_forms(forms: Sequence[Form], given_seeds: Sequence[int] | None, traces: bool) -> tuple[ManyPosteriors, bool]:
@@ -48,11 +51,31 @@ def run_forms(forms: Sequence[Form], given_seeds: Sequence[int] | None, traces: 
 
 
 def _run_workers(forms: Sequence[Any], seeds: Seeds, rates: Any, rules: Any, traces: bool) -> dict[str, Any]:
-    n_threads = forms[0].settings.n_threads
-    specs = [form.workers(n_threads, seeds[form.problems]) for form in forms]
+    """Run the forms, some at a time where there are so many that their programs would fill the memory."""
+    at_once = [forms[i : i + _MOST_FORMS] for i in range(0, len(forms), _MOST_FORMS)]
+    out = _run_together(at_once[0], seeds, rates, rules, traces)
+    for more in at_once[1:]:
+        if out["interrupted"]:
+            nothing = [np.full((form.n, out["params"][0].shape[1]), np.nan) for form in more]
+            out["params"] += nothing
+            continue
+        part = _run_together(more, seeds, rates, rules, traces)
+        done = np.concatenate([form.problems for form in more])
+        for name in ("losses", "n_steps", *(["traces"] if traces else [])):
+            out[name][done] = part[name][done]
+        for b in done:
+            out["status"][b], out["messages"][b] = part["status"][b], part["messages"][b]
+        out["params"] += part["params"]
+        out["interrupted"] = part["interrupted"]
+    return out
+
+
+def _run_together(forms: Sequence[Any], seeds: Seeds, rates: Any, rules: Any, traces: bool) -> dict[str, Any]:
+    settings = forms[0].settings
+    specs = [form.workers(settings.n_threads, seeds[form.problems]) for form in forms]
     if not all(form.reentrant for form in forms):
-        n_threads = 1
-    return _core.run_many(specs, seeds, rates, rules, None, n_threads, traces)
+        settings = replace(settings, n_threads=1)
+    return _core.run_many(specs, seeds, rates, rules, None, settings.run_config(), traces)
 
 
 def _learning_rates(settings: Settings) -> npt.NDArray[np.float64]:

@@ -222,6 +222,16 @@ def check_edward(name: str, output: str) -> None:
     assert max(off) < EDWARD[name]
 
 
+def check_many_posteriors(output: str) -> None:
+    """The folds' predictions are the exact ones to a few hundredths, in total and for each patient."""
+    assert "in 442 problems: 442 steps" in output
+    predicted, exact = numbers(lines_with(output, "expected log")[0])
+    assert predicted == pytest.approx(exact, abs=0.2)
+    assert numbers(lines_with(output, "largest error")[0])[0] < 0.03
+    worst = lines_with(output, "worst predicted")[0]
+    assert worst.split(", exact ")[0].split("patients: ")[1] == worst.split(", exact ")[1]
+
+
 CHECKS = {
     "count_factors.py": check_count_factors,
     "eight_schools.py": check_eight_schools,
@@ -235,6 +245,7 @@ CHECKS = {
     "native_numba.py": check_native_numba,
     "save_and_resume.py": check_save_and_resume,
     "sparse_regression.py": check_sparse_regression,
+    "many_posteriors.py": check_many_posteriors,
     "topics.py": check_topics,
     "values_only.py": check_values_only,
     "zero_inflation.py": check_zero_inflation,

@@ -63,3 +63,11 @@ def test_gamma_draws_follow_the_document(reference, table):
     x = rng.normal(size=a.size)
     got = kernels.gamma_log_draws(table, a, x)
     np.testing.assert_allclose(got, reference["log_gammas"](a, x), rtol=1e-12, atol=1e-13)
+
+
+def test_seeds_of_many_problems_follow_the_document(reference):
+    for seed in (0, 12345, 2**64 - 1):
+        numbers = np.arange(5, dtype=np.uint64)
+        block = [numbers, np.zeros_like(numbers), np.zeros_like(numbers), np.full_like(numbers, 6)]
+        words = reference["philox"](block, [seed % 2**32, seed >> 32])
+        np.testing.assert_array_equal(_core.problem_seeds(seed, 5), words[1] << np.uint64(32) | words[0])

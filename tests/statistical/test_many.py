@@ -261,3 +261,19 @@ def test_a_native_log_density_gets_the_user_data_of_each_problem(tmp_path, reent
         single = klqp.fit(one, 3, n_iter=200, n_samples=4, seed=int(results[0].seeds[b]))
         assert_same(results[0], b, single)
         assert results[0][b].elbo(20, seed=1) == single.posterior.elbo(20, seed=1)
+
+
+def test_many_different_lengths_run_a_hundred_forms_at_a_time():
+    def model(n):
+        mu = klqp.Normal(0.0, 10.0, name="mu")
+        return [mu], {"y": klqp.Normal(mu, 1.0, shape=n)}
+
+    y = [np.full(n, float(n % 7)) for n in range(1, 121)]
+    result = klqp.fit_many(model, {"y": y}, n_iter=1000, n_samples=4, seed=1, traces=True, n_threads=2)
+    precision = 0.01 + np.arange(1, 121)
+    np.testing.assert_allclose(result["mu"].mean(), [v.sum() / p for v, p in zip(y, precision, strict=True)], atol=5e-3)
+    np.testing.assert_allclose(result["mu"].stddev(), precision**-0.5, rtol=2e-2)
+    assert set(result.status) == {"steps"}
+    assert (result.n_steps == 1000).all()
+    assert np.isfinite(result.traces).all()
+    np.testing.assert_array_equal(result.losses, result.traces[:, -1])
