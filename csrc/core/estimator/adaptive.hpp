@@ -9,7 +9,7 @@ namespace klqp {
 
 class AdaptiveEntropy final : public Estimator {
  public:
-  explicit AdaptiveEntropy(Index n_params) : cfe_(static_cast<std::size_t>(n_params)), x_(cfe_), entropy_(cfe_) {
+  explicit AdaptiveEntropy(Index n_params) : cfe_(static_cast<std::size_t>(n_params)), x_(cfe_) {
     blend_.resize(cfe_.size());
   }
 
@@ -29,13 +29,10 @@ class AdaptiveEntropy final : public Estimator {
     std::fill(cfe_.begin(), cfe_.end(), 0.0);
     std::fill(x_.begin(), x_.end(), 0.0);
     family.add_pathwise(batch.e, batch.weights, batch.grad, batch.scratch, cfe_, x_, team);
-    std::fill(entropy_.begin(), entropy_.end(), 0.0);
-    family.add_entropy_gradient(1.0, entropy_);
-    kernels().axpy(static_cast<Index>(x_.size()), 1.0, entropy_.data(), cfe_.data());
-    kernels().axpy(static_cast<Index>(x_.size()), -1.0, entropy_.data(), x_.data());
+    family.move_entropy_gradient(x_, cfe_);
   }
 
-  std::vector<double> cfe_, x_, entropy_;  // workspace
+  std::vector<double> cfe_, x_;  // workspace
   Blend blend_;
 };
 

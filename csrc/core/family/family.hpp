@@ -83,6 +83,11 @@ class Family {
   }
   // grad (P) += weight * gradient of the entropy
   virtual void add_entropy_gradient(double weight, Span grad) const noexcept = 0;
+  // Takes the entropy's gradient from one gradient (P) to another: to += it, from -= it.
+  virtual void move_entropy_gradient(Span from, Span to) const noexcept {
+    add_entropy_gradient(1.0, to);
+    add_entropy_gradient(-1.0, from);
+  }
   // log|Sigma| / 2
   virtual double half_log_det() const noexcept = 0;
 

@@ -73,7 +73,7 @@ class FullRankNormal final : public Family {
     });
   }
 
-  // The products of cotangents and noise, by pieces of a few rows of L that lie on the stack.
+  // The products of cotangents and noise, by pieces of L that lie on the stack.
   void add_pullback(ConstMatrix noise, ConstMatrix cot, Span grad, Team& team) const noexcept override {
     team.for_range(dim(), kPieceRows, [&](Index begin, Index end) {
       for (Index s = 0; s < cot.rows; ++s) kernels().axpy(end - begin, 1.0, cot.row(s) + begin, &grad[begin]);
@@ -122,7 +122,7 @@ class FullRankNormal final : public Family {
 
  private:
   static constexpr Index kRows = 32;  // of L in one chunk
-  static constexpr Index kPieceRows = 4, kPieceCols = 256;
+  static constexpr Index kPieceRows = 16, kPieceCols = 128;
 
   // Draws of one chunk share what they read of L.
   template <class Body>

@@ -38,10 +38,11 @@ class LowRankNormal final : public Family {
   void prepare(ConstSpan params, Team& team) noexcept override {
     std::copy_n(params.begin(), dim(), loc_.begin());
     scales_.prepare(config_.scale, params.data() + dim());
-    kernels().scale(rank_ * dim(), share_, params.data() + 2 * dim(), factor_.data());
-    std::fill(whitened_.begin(), whitened_.end(), 0.0);
     team.for_range(rank_, 1, [&](Index k, Index) {
-      kernels().multiply_add(dim(), 1.0, column(k), scales_.inverse.data(), whitened_.data() + k * dim());
+      double* const column_k = factor_.data() + k * dim();
+      double* const whitened_k = whitened_.data() + k * dim();
+      kernels().scale(dim(), share_, params.data() + (2 + k) * dim(), column_k);
+      for (Index i = 0; i < dim(); ++i) whitened_k[i] = column_k[i] * scales_.inverse[i];
     });
     factorise(team);
   }
@@ -118,27 +119,8 @@ class LowRankNormal final : public Family {
     });
   }
 
-  // dH/dB = D^-1 B A^-1 and dH/dd_i = (1 - b~_i^T A^-1 b~_i) / d_i, by columns of length D.
-  void add_entropy_gradient(double weight, Span grad) const noexcept override {
-    thread_local std::vector<double> solved;  // a block of B~ A^-1, laid out as B
-    solved.resize(static_cast<std::size_t>(rank_ * kBlock));
-    for (Index begin = 0; begin < dim(); begin += kBlock) {
-      const Index n = std::min(kBlock, dim() - begin);
-      std::fill_n(solved.begin(), rank_ * n, 0.0);
-      kernels().matmul_nn(rank_, n, rank_, inner_inverse_.data(), rank_, whitened(0) + begin, dim(), solved.data(), n);
-      double explained[kBlock] = {};  // b~_i^T A^-1 b~_i
-      for (Index k = 0; k < rank_; ++k) {
-        const double* const column_k = solved.data() + k * n;
-        kernels().multiply_add(n, 1.0, column_k, whitened(k) + begin, explained);
-        kernels().multiply_add(n, weight * share_, column_k, scales_.inverse.data() + begin,
-                               grad.data() + (2 + k) * dim() + begin);
-      }
-      for (Index i = 0; i < n; ++i) {
-        grad[dim() + begin + i] +=
-            weight * (1.0 - explained[i]) * scales_.inverse[begin + i] * scales_.derivative[begin + i];
-      }
-    }
-  }
+  void add_entropy_gradient(double weight, Span grad) const noexcept override { add_entropy(weight, grad, {}); }
+  void move_entropy_gradient(Span from, Span to) const noexcept override { add_entropy(1.0, to, from); }
 
   double half_log_det() const noexcept override { return scales_.sum_log + inner_log_det_; }
 
@@ -172,6 +154,33 @@ class LowRankNormal final : public Family {
   template <class Body>
   void for_blocks(Team& team, const Body& body) const noexcept {
     team.for_range(dim(), kBlock, [&](Index begin, Index end) { body(begin, end - begin); });
+  }
+
+  // grad (P) += weight * gradient of the entropy, and the same from `less` (P) if there is one:
+  // dH/dB = D^-1 B A^-1 and dH/dd_i = (1 - b~_i^T A^-1 b~_i) / d_i, by columns of length D.
+  void add_entropy(double weight, Span grad, Span less) const noexcept {
+    thread_local std::vector<double> solved;  // a block of B~ A^-1, laid out as B
+    solved.resize(static_cast<std::size_t>(rank_ * kBlock));
+    for (Index begin = 0; begin < dim(); begin += kBlock) {
+      const Index n = std::min(kBlock, dim() - begin);
+      std::fill_n(solved.begin(), rank_ * n, 0.0);
+      kernels().matmul_nn(rank_, n, rank_, inner_inverse_.data(), rank_, whitened(0) + begin, dim(), solved.data(), n);
+      const double* const inverse = scales_.inverse.data() + begin;
+      double unexplained[kBlock];  // 1 - b~_i^T A^-1 b~_i
+      std::fill_n(unexplained, n, 1.0);
+      for (Index k = 0; k < rank_; ++k) {
+        const double* const column_k = solved.data() + k * n;
+        const Index at = (2 + k) * dim() + begin;
+        kernels().multiply_add(n, -1.0, column_k, whitened(k) + begin, unexplained);
+        kernels().multiply_add(n, weight * share_, column_k, inverse, &grad[at]);
+        if (!less.empty()) kernels().multiply_add(n, -weight * share_, column_k, inverse, &less[at]);
+      }
+      for (Index i = 0; i < n; ++i) {
+        const double slope = weight * unexplained[i] * inverse[i] * scales_.derivative[begin + i];
+        grad[dim() + begin + i] += slope;
+        if (!less.empty()) less[dim() + begin + i] -= slope;
+      }
+    }
   }
 
   // Calls body(first, number) for the draws of e, few at a time: their rows share what they read of B~.
