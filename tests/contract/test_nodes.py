@@ -209,6 +209,7 @@ def gathers():
     rng = np.random.default_rng(3)
     indices = [(3, [0]), (3, [2, 2, 0, 2]), (1, [0, 0, 0]), (7, rng.integers(0, 7, 257)), (300, np.arange(300)[::-1])]
     indices.append((40, rng.integers(0, 40, 5000)))
+    indices.append((5, np.concatenate([np.repeat([4, 1, 0], [20, 1, 9]), np.repeat([1, 3], 15)])))  # in runs
     for rows, index in indices:
         for width in (1, 2, 5):
             index = np.asarray(index)

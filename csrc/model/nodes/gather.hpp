@@ -30,6 +30,9 @@ class Gather final : public Node {
       }
       index_[i] = static_cast<Index>(at) * width_;
     }
+    std::size_t runs = 0;
+    for (std::size_t i = 0; i < index_.size(); ++i) runs += i == 0 || index_[i] != index_[i - 1];
+    long_runs_ = index_.size() >= kLongRun * runs;
   }
 
   void forward(Index n_draws, Team& team) override {
@@ -68,6 +71,7 @@ class Gather final : public Node {
     const auto n = static_cast<Index>(index_.size());
     double* const to = in(0).adjoint_at(s);
     const double* const from = output_->adjoint_at(s);
+    if (width_ == 1 && long_runs_) return scatter_runs(from, to);
     if (width_ == 1) {
       for (Index i = 0; i < n; ++i) to[index_[i]] += from[i];
       return;
@@ -77,10 +81,25 @@ class Gather final : public Node {
     }
   }
 
+  // Neighbours that come from one element are summed before they get there: through memory each would wait for the one
+  // before.
+  void scatter_runs(const double* from, double* to) const noexcept {
+    const auto n = static_cast<Index>(index_.size());
+    for (Index i = 0; i < n;) {
+      const Index at = index_[i];
+      double sum = from[i];
+      for (++i; i < n && index_[i] == at; ++i) sum += from[i];
+      to[at] += sum;
+    }
+  }
+
   Index grain() const noexcept { return std::max<Index>(1, 8192 / width_); }
+
+  static constexpr std::size_t kLongRun = 8;  // elements, on average: shorter ones cost more in branches than they save
 
   Index width_;
   std::vector<Index> index_;  // of the first element of each block
+  bool long_runs_ = false;    // whether neighbours mostly come from one block
 };
 
 }  // namespace klqp
