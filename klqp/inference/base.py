@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 import time
 import warnings
 from collections.abc import Mapping, Sequence
@@ -221,8 +222,8 @@ class VariationalInference(Inference):
         if self._log is not None:
             self._log.flush()
 
-    def run(self, *, restart: bool = False, method: str | None = None, **options: Unpack[RunOptions]) -> None:
-        """Fit q: by `n_iter` steps of stochastic gradients, or fewer when a stop rule says so, or by another `method`.
+    def run(self, *, restart: bool = False, method: str = "auto", **options: Unpack[RunOptions]) -> None:
+        """Fit q: with nothing else given to the best of its family where that can be found, or by `n_iter` steps.
 
         A second call goes on from the q that the first one reached; the steps, `losses` and `history` count on.
 
@@ -230,13 +231,14 @@ class VariationalInference(Inference):
         ----------
         restart : bool, default False
             Forget the q of an earlier run and start anew; parameters return to their first values.
-        method : {"auto", "adam", "saa", "pathfinder", "bam"}, optional
-            "adam" takes stochastic gradient steps, as None does. The others are for one ready-made Normal family over
-            all latent variables, full data and a log density with gradients; they find their start and their end by
-            themselves, and `history` has one row for each iteration: "saa" maximises the ELBO over fixed scrambled
-            Sobol draws, "pathfinder" takes the best Normal along paths to the modes, "bam" is batch and match, for
-            q="full_rank". "auto" takes "saa" where it can and "adam" elsewhere, or where `n_iter`, `optimizer` or any
-            other keyword is given that is about such steps; `estimator` says what was done. See docs/diagnostics.md.
+        method : {"auto", "adam", "saa", "pathfinder", "bam"}, default "auto"
+            "adam" takes `n_iter` steps of stochastic gradients, or fewer when a stop rule says so. The others are for
+            one ready-made Normal family over all latent variables, full data and a log density with gradients; they
+            find their start and their end by themselves, and `history` has one row for each iteration: "saa" maximises
+            the ELBO over fixed scrambled Sobol draws, "pathfinder" takes the best Normal along paths to the modes,
+            "bam" is batch and match, for q="full_rank". "auto" takes "saa" where it can and "adam" elsewhere, or where
+            `n_iter`, `optimizer` or any other keyword is given that is about such steps; `estimator` says what was
+            done. See docs/diagnostics.md.
         n_iter : int, default 5000
             Steps of this run; the learning rate's schedule spans them.
         n_samples : int, default 10
@@ -306,7 +308,7 @@ class VariationalInference(Inference):
         InterruptedRunWarning
             On Ctrl-C: the run stops and keeps its state.
         PoorFitWarning
-            With method="auto": if `diagnose` would not say "ok".
+            Where "auto" found q without steps: if `diagnose` does not say "ok".
         """
         how = self._chosen(method, options)
         earlier = None if restart else self._engine
@@ -317,7 +319,7 @@ class VariationalInference(Inference):
             self._prepare(options, earlier=None if restart else self._engine)
         if how == "adam" or not self._find_by(how, earlier is not None):
             self.resume()
-        if method == "auto" and how == "auto":
+        if how == "auto" and self._outcome is not None:
             self._warn_of_poor_fit()
 
     def resume(self) -> None:
@@ -577,7 +579,7 @@ class VariationalInference(Inference):
             record["signal_to_noise"] = signal / power if power > 0 else math.inf
         return evidence(draws, check, first_rejected=first, **record)
 
-    def _chosen(self, method: str | None, options: Mapping[str, Any]) -> str:
+    def _chosen(self, method: str, options: Mapping[str, Any]) -> str:
         """Return the method to use for a run with these keywords.
 
         Raises
@@ -585,10 +587,8 @@ class VariationalInference(Inference):
         ValueError
             If there is none of that name, or keywords contradict it.
         """
-        if method is None:
-            return "adam"
         if method not in METHODS:
-            raise ValueError(f"method must be one of {', '.join(map(repr, METHODS))} or None, not {method!r}")
+            raise ValueError(f"method must be one of {', '.join(map(repr, METHODS))}, not {method!r}")
         stochastic = stochastic_options(options)
         if method in ("adam", "auto"):
             return "adam" if stochastic else method
@@ -638,7 +638,7 @@ class VariationalInference(Inference):
     def _warn_of_poor_fit(self) -> None:
         verdict = self.diagnose(seed=self._require_engine().settings.key)
         if verdict.word != "ok":
-            warnings.warn(f"{verdict.word}: {'; '.join(verdict.reasons)}", PoorFitWarning, stacklevel=3)
+            warnings.warn(f"{verdict.word}: {'; '.join(verdict.reasons)}", PoorFitWarning, stacklevel=_users_level())
 
     def _chunk(self) -> int:
         """Return how many steps may be taken before somebody looks."""
@@ -678,6 +678,14 @@ class VariationalInference(Inference):
         run = self._require_engine().run
         if self._progress.active and run.step_count > self._cycle[0]:
             self._progress.show(run.step_count - self._cycle[0], run.last["loss"])
+
+
+def _users_level() -> int:
+    """Return the stack level, as a caller's `warnings.warn` takes it, of the first frame outside klqp."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("klqp."):
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 def _ended(n_steps: int, reason: str | None) -> str:

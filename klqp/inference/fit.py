@@ -20,7 +20,7 @@ def fit(
     *,
     q: str | Family = "mean_field",
     rank: int | None = None,
-    method: str | None = None,
+    method: str = "auto",
     **options: Unpack[RunOptions],
 ) -> KLqp:
     """Fit a Normal approximation to a log density on R^dim.
@@ -38,7 +38,7 @@ def fit(
         The approximating family.
     rank : int, optional
         Of the low-rank family; default: the square root of `dim`, at most 50.
-    method : {"auto", "adam", "saa", "pathfinder", "bam"}, optional
+    method : {"auto", "adam", "saa", "pathfinder", "bam"}, default "auto"
         How q is found, see `VariationalInference.run`; "auto" needs no other keyword.
     **options
         The keywords of `VariationalInference.run`: `n_iter`, `n_samples`, `optimizer`, `seed`, ...

@@ -27,7 +27,7 @@ __all__ = ["Fit", "Frame", "n_draws_at_first", "optimise"]
 Float64 = npt.NDArray[np.float64]
 
 TOLERANCE = 1e-3  # nats that the optimiser may leave
-GOAL = 4e-3  # nats that the finite number of draws may cost
+GOAL, MOST, A_PARAMETER = 4e-3, 2e-2, 5e-6  # nats that the finite number of draws may cost: least, most, by parameter
 _MAX_ITER, _FEWEST_ITER = 500, 20
 _MOST_ITERATIONS = 2000  # in all stages
 _BUDGET = 1 << 28  # coordinates of the points at which the log density is evaluated, in all stages
@@ -160,7 +160,7 @@ def n_draws_at_first(spec: _core.FamilySpec) -> int:
 def optimise(
     target: Counted, family: _core.FamilySpec, start: Candidate, key: int, name: Callable[[int], str] = str
 ) -> Fit:
-    """Maximise the ELBO from a candidate; the draws are doubled until their number costs less than `GOAL` nats.
+    """Maximise the ELBO from a candidate; the draws are doubled until their number costs next to nothing.
 
     Parameters
     ----------
@@ -179,7 +179,7 @@ def optimise(
     """
     n, width, losses = n_draws_at_first(family), family.noise_dim, []
     stage, trips, frame = 0, 0, None
-    budget = target.n_points + _BUDGET // width
+    budget, goal = target.n_points + _BUDGET // width, min(MOST, max(GOAL, A_PARAMETER * family.n_params))
     while True:
         noise = base_draws(n, width, key, 2 * stage)
         if frame is None:
@@ -198,7 +198,7 @@ def optimise(
             trips, frame = trips + 1, None
             continue
         remaining = _remaining(path.memory, Objective(target, frame, base_draws(n, width, key, 2 * stage + 1)), params)
-        helps = GOAL < remaining < math.inf and (path.converged or "iterations" in path.why)
+        helps = goal < remaining < math.inf and (path.converged or "iterations" in path.why)
         if not (helps and affordable and 2 * n <= _MOST_DRAWS and 2 * n * width <= _MOST_NUMBERS):
             return Fit(start, path.converged, path.why, remaining, n, losses)
         n, stage = 2 * n, stage + 1
