@@ -44,11 +44,11 @@ def fit(log_density, dim, q, rank, n_iter):
     )
 
 
-def steps_that_fill(fit_n, seconds):
-    """Return a number of steps that takes about so long."""
+def steps_that_fill(fit_n, seconds, clock):
+    """Return a number of steps that takes about so long by a clock."""
     fit_n(10)
     n = 10
-    while (elapsed := seconds_of(partial(fit_n, n))) < seconds / 4 and n < 100_000:
+    while (elapsed := seconds_of(partial(fit_n, n), clock=clock)) < seconds / 4 and n < 100_000:
         n *= 2
     return max(10, int(n * seconds / elapsed))
 
@@ -67,7 +67,7 @@ def measure(case, log_density, repeat_function, settings):
         "real": partial(fit, log_density, dim, q, rank),
         "nothing": partial(fit, Nothing(N_DRAWS, dim), dim, q, rank),
     }
-    n = {name: steps_that_fill(one, _BATCH) for name, one in fits.items()}
+    n = {name: steps_that_fill(one, _BATCH, settings.clock) for name, one in fits.items()}
     contenders = {"function": lambda: repeat_function(n["real"], z)}
     for name, one in fits.items():
         contenders[name] = partial(one, n[name] + 1)

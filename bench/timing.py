@@ -51,9 +51,13 @@ def interleaved(contenders, settings, batch=0.01, pause=0.0, budget=math.inf):
     calls, round_seconds = {}, 0.0
     for name in names:
         contenders[name]()
-        once = seconds_of(contenders[name]) if batch > 0.0 or budget < math.inf else 1.0
+        once = wall = 1.0
+        if batch > 0.0 or budget < math.inf:
+            start = time.perf_counter()
+            once = seconds_of(contenders[name], clock=settings.clock)
+            wall = time.perf_counter() - start
         calls[name] = max(1, math.ceil(batch / max(once, 1e-9)))
-        round_seconds += calls[name] * once + pause
+        round_seconds += calls[name] * wall + pause
     rounds = int(min(settings.rounds, max(3.0, budget / round_seconds)))
     times = {name: np.empty(rounds) for name in names}
     collecting = gc.isenabled()
