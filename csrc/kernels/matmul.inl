@@ -28,6 +28,7 @@ constexpr Index kRowBlock =
 constexpr Index kCached = 16384;  // numbers of the other operand that may be read again for each panel
 constexpr int kRowCols = 16;      // columns of a single row at a time
 constexpr Index kPanels = 48;     // columns that are finished, over all of k, before the next
+constexpr Index kShallow = 16;    // terms of a block that is not worth packing
 constexpr Index kAhead = 48;      // columns that are asked for before they are packed
 
 // A matrix in memory: element (i, j) at data[i * row + j * col].
@@ -244,7 +245,7 @@ KLQP_INLINE void panel_product(Index m, Index cols, Index depth, View a, const d
   alignas(64) double panel[kDepth * kTileCols];
   if (Columns) {
     pack_columns(depth, wide, step, cols, panel);
-  } else if (m <= kTileRows && cols == kTileCols) {  // used once
+  } else if (cols == kTileCols && (m <= kTileRows || depth <= kShallow)) {  // used once, or few rows that stay at hand
     return tiles<Subtract>(m, depth, a, wide, step, c, c_row, c_col, cols);
   } else {
     pack_rows(depth, wide, step, cols, panel);
