@@ -57,7 +57,9 @@ class ManyPosteriors(Sequence[Posterior]):
         self._parts = parts
         self.seeds, self.losses, self.traces = seeds, losses, traces
         self.n_steps, self.status, self.messages = n_steps, status, messages
-        self._place = {int(b): (part, i) for part in parts for i, b in enumerate(part[0])}
+        self._part, self._row = np.empty((2, len(seeds)), np.int64)  # where a problem's q is
+        for k, (problems, _) in enumerate(parts):
+            self._part[problems], self._row[problems] = k, np.arange(len(problems))
 
     # --- of one problem, or of one variable ----------------------------------------------------------------------
     def __len__(self) -> int:
@@ -84,7 +86,7 @@ class ManyPosteriors(Sequence[Posterior]):
         b = int(key) + (len(self) if key < 0 else 0)
         if not 0 <= b < len(self):
             raise IndexError(f"there are {len(self)} problems, and no number {key}")
-        (_, approximations), i = self._place[b]
+        approximations, i = self._parts[self._part[b]][1], int(self._row[b])
         if not approximations.is_known(i):
             raise TargetError(f"problem {b} has no posterior: {self.status[b]}. {self.messages[b]}".rstrip())
         return Posterior(approximations.one(i))

@@ -41,7 +41,7 @@ def run(settings):
         ["problems", "klqp: posteriors / s", "us a step", "JAX: posteriors / s", "us a step", "JAX / klqp (target)"],
         notes=[
             "All but JAX's compilation is timed; klqp compiles its model in the time shown. JAX: the fastest",
-            "of three layouts, three sizes of batches under vmap and two generators.",
+            "of two layouts, three sizes of batches under vmap and two generators.",
         ],
     )
     for shape in QUICK if settings.quick else SHAPES:

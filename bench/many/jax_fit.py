@@ -13,7 +13,7 @@ from bench.regression.problem import LEARNING_RATE
 # Layout of X, and problems under one vmap: None for all of them.
 VARIANTS = [
     (layout, batch, keys)
-    for layout in ("rows", "columns", "draws last")
+    for layout in ("rows", "columns")
     for batch in (None, 16, 128)
     for keys in (None, "unsafe_rbg")
 ]
