@@ -50,13 +50,12 @@ def interleaved(contenders, settings, batch=0.01, pause=0.0, budget=math.inf):
     names = list(contenders)
     calls, round_seconds = {}, 0.0
     for name in names:
-        contenders[name]()
-        once = wall = 1.0
-        if batch > 0.0 or budget < math.inf:
+        wall = seconds_of(contenders[name])
+        calls[name] = 1
+        if batch > 0.0:
             start = time.perf_counter()
-            once = seconds_of(contenders[name], clock=settings.clock)
+            calls[name] = math.ceil(batch / max(seconds_of(contenders[name], clock=settings.clock), 1e-9))
             wall = time.perf_counter() - start
-        calls[name] = max(1, math.ceil(batch / max(once, 1e-9)))
         round_seconds += calls[name] * wall + pause
     rounds = int(min(settings.rounds, max(3.0, budget / round_seconds)))
     times = {name: np.empty(rounds) for name in names}
