@@ -43,11 +43,11 @@ def regressions(tables):
 
 
 def processes(tables):
-    """Return process -> median wall seconds of the group "startup"."""
+    """Return process -> median seconds of processor time of the group "startup"."""
     found = {}
     for table in tables:
         if table["title"].startswith("From process start"):
-            found = {each["process"]: each["wall"]["median"] for each in table["details"]}
+            found = {each["process"]: each["cpu"]["median"] for each in table["details"]}
     return found
 
 
@@ -55,6 +55,11 @@ def ratio(detail, peer):
     """Return how much longer a peer takes, JAX with the faster of its generators; None if it was not there."""
     names = [name for name in detail["ratios"] if name == peer or name.startswith(f"{peer},")]
     return min((detail["ratios"][name] for name in names), default=None)
+
+
+def of_type(details, dtype):
+    """Return the details of a dtype."""
+    return {key: detail for key, detail in details.items() if key[1] == dtype}
 
 
 def draw_ratios(axes, details, title):
@@ -66,7 +71,7 @@ def draw_ratios(axes, details, title):
                 axes.bar(at, value, 0.22, color=PEERS[peer], label=peer if i == 0 else None)
             if peer in detail["targets"]:
                 axes.hlines(detail["targets"][peer], at - 0.12, at + 0.12, color="black", linewidth=1.2)
-    labels = [f"{n:,}\n× {d}, S={s}" for (n, d, s), _ in details]
+    labels = [f"{n:,}\n× {d}\nS={s}" for (n, d, s), _ in details]
     axes.set(yscale="log", title=title, xticks=np.arange(len(labels)), ylabel="time / klqp's")
     axes.set_xticklabels(labels, fontsize=6.5)
     axes.axhline(1.0, color="gray", linewidth=0.6)
@@ -79,8 +84,8 @@ def draw_processes(axes, seconds):
     values = [seconds[name] for name in names]
     bars = axes.barh(names, values, color=["black", *(PEERS[name] for name in names[1:])])
     axes.bar_label(bars, [f" {value:.2g} s" for value in values])
-    axes.set(xscale="log", title="process start to posterior", xlabel="seconds")
-    axes.set_xlim(right=max(values) * 4)
+    axes.set(xscale="log", title="process start to posterior", xlabel="seconds of processor time")
+    axes.set_xlim(min(values) / 3, max(values) * 4)
     axes.xaxis.set_major_formatter("{x:g}")
     axes.invert_yaxis()
 
@@ -92,10 +97,10 @@ def main(paths):
     mpl.use("svg")
     with mpl.rc_context(STYLE):
         figure, axes = plt.subplots(1, 3, figsize=(11.0, 3.2), layout="constrained", width_ratios=(5, 5, 3))
-        threads = max(found)
-        for each, dtype in zip(axes, ("float64", "float32"), strict=False):
-            details = {key: detail for key, detail in found[threads].items() if key[1] == dtype}
-            draw_ratios(each, details, f"a step, {dtype}, {threads} thread{'s' if threads > 1 else ''}")
+        panels = [(n, dtype) for dtype in ("float64", "float32") for n in sorted(found) if of_type(found[n], dtype)]
+        for each, (n, dtype) in zip(axes, panels[:2], strict=False):
+            threads = "1 thread" if n == 1 else f"{n} threads"
+            draw_ratios(each, of_type(found[n], dtype), f"a step, {dtype}, {threads}")
         axes[0].legend(fontsize=7)
         if seconds:
             draw_processes(axes[2], seconds)
