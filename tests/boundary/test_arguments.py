@@ -373,7 +373,10 @@ def test_options_that_go_together(options):
 
 
 # --- the log density, its shape, name and support ---
-@pytest.mark.parametrize(("dim", "error", "words"), [*integers("dim"), ((2,), TypeError, ("dim", "not (2,)"))])
+@pytest.mark.parametrize(
+    ("dim", "error", "words"),
+    [*integers("dim", None), (None, TypeError, ("dim", "missing")), ((2,), TypeError, ("dim", "not (2,)"))],
+)
 def test_wrong_dims(dim, error, words):
     check(error, words, lambda: klqp.fit(normal, dim))
 

@@ -34,6 +34,9 @@ def fit(n_iter, n_threads=n_threads):
 """
 
 INTERRUPTED = """
+import signal
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what is in the background without it
 n_iter = {"model": 2000, "long": 500_000, "python": 500_000}[kind]
 print("running", flush=True)
 with warnings.catch_warnings(record=True) as caught:

@@ -144,8 +144,10 @@ def run_child(child, code, *args, **options):
 
 # --- Ctrl-C ---
 INTERRUPTED = """
-import time, warnings
+import signal, time, warnings
 from shared import *
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what is in the background without it
 
 kind, path = sys.argv[1:]
 options = dict(n_iter=20_000, n_samples=4, seed=5, progress=False)
