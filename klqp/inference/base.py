@@ -319,7 +319,7 @@ class VariationalInference(Inference):
             self._prepare(options, earlier=None if restart else self._engine)
         if how == "adam" or not self._find_by(how, earlier is not None):
             self.resume()
-        if how == "auto" and self._outcome is not None:
+        if how == "auto" and self._outcome is not None and not self._outcome.interrupted:
             self._warn_of_poor_fit()
 
     def resume(self) -> None:
@@ -616,10 +616,18 @@ class VariationalInference(Inference):
             )
         params = engine.run.params
         centre = _core.Member(view.spec, params).mean()
-        outcome = find(view, method, centre, engine.settings.key, params if again else None)
+        try:
+            outcome = find(view, method, centre, engine.settings.key, params if again else None)
+        except KeyboardInterrupt:
+            self._cycle, self.stop_reason = (engine.run.step_count, 0), "interrupted"
+            self._warn_of_interrupt("interrupted before there was a new q; the one before was kept")
+            return True
         if outcome is None:
             return False
         self._adopt(engine, outcome)
+        if outcome.interrupted:
+            self.stop_reason = "interrupted"
+            self._warn_of_interrupt("interrupted; the best q until then was kept: run() goes on from it")
         return True
 
     def _adopt(self, engine: Engine | ModelEngine, outcome: Outcome) -> None:
@@ -634,6 +642,10 @@ class VariationalInference(Inference):
         engine.push()
         self._cycle = (engine.run.step_count - n, n)
         self._outcome, self._posterior, self.stop_reason = outcome, None, outcome.why
+
+    @staticmethod
+    def _warn_of_interrupt(message: str) -> None:
+        warnings.warn(message, InterruptedRunWarning, stacklevel=_users_level())
 
     def _warn_of_poor_fit(self) -> None:
         verdict = self.diagnose(seed=self._require_engine().settings.key)

@@ -3,6 +3,8 @@
 import importlib.util
 import math
 import pickle
+import re
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -243,3 +245,56 @@ def test_arguments():
         klqp.fit(fn, dim, method="advi")
     with pytest.raises(ValueError, match="fits q='full_rank', not 'mean_field'"):
         klqp.fit(fn, dim, method="bam")
+
+
+# --- Ctrl-C -----------------------------------------------------------------------------------------------------
+class Interrupted:
+    """A log density during whose call number `at` somebody presses Ctrl-C."""
+
+    def __init__(self, fn, at):
+        self.fn, self.at, self.n_calls = fn, at, 0
+
+    def __call__(self, z):
+        self.n_calls += 1
+        if self.n_calls == self.at:
+            raise KeyboardInterrupt
+        return self.fn(z)
+
+
+def funnel_like(z):
+    """Not Normal, so that the search has something to do after its start."""
+    tail = np.exp(-z[:, :1])
+    logp = -0.5 * z[:, 0] ** 2 / 9 - 0.5 * (z[:, 1:] ** 2 * tail).sum(1) - 0.5 * 3 * z[:, 0]
+    slope = -z[:, :1] / 9 + 0.5 * (z[:, 1:] ** 2 * tail).sum(1, keepdims=True) - 1.5
+    return logp, np.concatenate([slope, -z[:, 1:] * tail], 1)
+
+
+def test_an_interrupt_before_there_is_a_q_keeps_the_start():
+    fn = Interrupted(funnel_like, 3)
+    with pytest.warns(klqp.InterruptedRunWarning, match="the one before was kept"):
+        inference = fit((fn, 4))
+    assert inference.stop_reason == "interrupted"
+    assert fn.n_calls == 3
+    inference.resume()  # there is nothing left to do
+    assert fn.n_calls == 3
+    assert np.isfinite(inference.posterior["z"].stddev()).all()
+
+
+@pytest.mark.parametrize(("share", "word"), [(0.35, "fail"), (0.8, "warn")])
+def test_an_interrupt_keeps_the_best_q_and_the_next_run_goes_on_from_it(share, word):
+    """In the first search from the best start, and while others are tried after it: q cannot be better than "warn"."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", klqp.PoorFitWarning)
+        whole = fit((funnel_like, 4))
+    best = whole.posterior.elbo(4000, seed=3)
+    n_calls = int(re.search(r"(\d+) calls", whole.estimator)[1])
+    fn = Interrupted(funnel_like, int(share * n_calls))
+    with pytest.warns(klqp.InterruptedRunWarning, match="the best q until then"):
+        inference = fit((fn, 4))
+    assert inference.stop_reason == "interrupted"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", klqp.PoorFitWarning)
+        assert inference.diagnose(seed=2).word == word
+        inference.run(seed=1, progress=False)
+    again = inference.posterior.elbo(4000, seed=3)
+    assert abs(again.value - best.value) < 4 * (again.std_error + best.std_error)

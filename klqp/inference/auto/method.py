@@ -79,6 +79,8 @@ class Outcome:
         Minus the ELBO, by iteration.
     n_calls, n_points : int
         Calls of the log density, and points it was evaluated at.
+    interrupted : bool
+        Whether Ctrl-C ended it; then q is the best that was found until then.
     """
 
     params: Float64
@@ -91,6 +93,7 @@ class Outcome:
     losses: Float64
     n_calls: int
     n_points: int
+    interrupted: bool = False
 
     def record(self, check: GradientCheck | None) -> dict[str, Any]:
         """Return what a verdict needs to know of the run, given what the gradients at fresh draws say of its q."""
@@ -130,6 +133,8 @@ def find(view: FlatView, method: str, centre: Float64, key: int, before: Float64
 
     Raises
     ------
+    KeyboardInterrupt
+        If it comes before there is a q; afterwards the best one is returned.
     TargetError
         If the log density is finite nowhere near the start.
     ValueError
@@ -165,6 +170,7 @@ def find(view: FlatView, method: str, centre: Float64, key: int, before: Float64
         losses=np.array(best.losses),
         n_calls=target.n_calls,
         n_points=target.n_points,
+        interrupted=search.interrupted,
     )
 
 
@@ -224,6 +230,7 @@ class _Search:
 
     def __init__(self, target: Counted, centre: Float64, key: int) -> None:
         self._target, self._spec, self._key, self._centre = target, target.view.spec, key, centre
+        self.interrupted = False
         self.smooth = True  # whether a mode with its curvature is near the mass around it
         rng = np.random.Generator(np.random.Philox(key=key))
         self._paths = climb(target, start_points(centre, rng), rng)
@@ -312,10 +319,20 @@ class _Search:
             )
             if len(chosen) < _MODES and new:
                 chosen.append((elbo, candidate))
+        fits: list[Fit] = []
+        try:
+            for _, candidate in chosen:
+                fits.append(self._fit(candidate, method))
+        except KeyboardInterrupt:
+            self.interrupted = True
+            elbo, best = chosen[0]
+            fits = fits or [Fit(best, False, "it was interrupted", math.nan, 0, [-elbo])]
+        return fits
+
+    def _fit(self, candidate: Candidate, method: str) -> Fit:
         if method == "bam":
-            return [match(self._target, self._spec, c, self._key) for _, c in chosen]
-        name = self._target.view.coordinate
-        return [optimise(self._target, self._spec, c, self._key, name) for _, c in chosen]
+            return match(self._target, self._spec, candidate, self._key)
+        return optimise(self._target, self._spec, candidate, self._key, self._target.view.coordinate)
 
     def mass_elsewhere(self, best: Candidate, elbo: float) -> float:
         """Return the share of the mass of modes that q does not cover, by Laplace's formula."""
