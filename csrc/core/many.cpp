@@ -118,8 +118,8 @@ class Crew {
       } catch (const ConfigError& error) {
         outcome = Outcome::failed(error);
       }
+      results_.record(problem, workspace.run->trace());  // before another thread may restart the run
       pools_[number]->give_back(workspace);
-      results_.record(problem, workspace.run->trace());
     } catch (...) {
       fail(std::current_exception());
     }
