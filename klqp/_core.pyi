@@ -338,14 +338,18 @@ class Run:
     @property
     def rejections(self) -> dict[str, Any]: ...
 
+class ManyPlan:
+    def __init__(
+        self,
+        seeds: npt.NDArray[np.uint64],
+        learning_rates: Float64,
+        rules: Sequence[tuple[str, Sequence[float]]],
+        config: RunConfig,
+        traces: bool,
+    ) -> None: ...
+
 def run_many(
-    forms: Sequence[tuple[npt.NDArray[np.int64], Sequence[tuple[Run, Sequence[Feed]]], Float64]],
-    seeds: npt.NDArray[np.uint64],
-    learning_rates: Float64,
-    rules: Sequence[tuple[str, Sequence[float]]],
-    observer: Callable[[], None] | None,
-    config: RunConfig,
-    traces: bool,
+    forms: Sequence[tuple[npt.NDArray[np.int64], Sequence[tuple[Run, Sequence[Feed]]], Float64]], plan: ManyPlan
 ) -> dict[str, Any]: ...
 def run_lockstep(
     fn: Any,
@@ -354,13 +358,8 @@ def run_lockstep(
     estimator: EstimatorSpec,
     noise: Noise,
     optimizer: OptimizerSpec,
-    config: RunConfig,
     starts: Float64,
-    seeds: npt.NDArray[np.uint64],
-    learning_rates: Float64,
-    rules: Sequence[tuple[str, Sequence[float]]],
-    observer: Callable[[], None] | None,
-    traces: bool,
+    plan: ManyPlan,
 ) -> dict[str, Any]: ...
 def problem_seeds(seed: int, n: int) -> npt.NDArray[np.uint64]: ...
 def family_moments(spec: FamilySpec, params: Float64) -> tuple[Float64, Float64]: ...

@@ -1,9 +1,10 @@
 // Calls of a BridgeStan model, row by row.
 #include "adapters/bridgestan.hpp"
 
-#include <limits>
 #include <mutex>
 #include <vector>
+
+#include "core/limits.hpp"
 
 namespace klqp {
 namespace {
@@ -31,7 +32,7 @@ int bridgestan_log_density(std::int64_t n, std::int64_t d, std::int64_t order, c
   for (std::int64_t s = 0; s < n; ++s) {
     char* error = nullptr;
     if (call(model, z + s * d, logp + s, order > 0 ? grad + s * d : nullptr, &error) != 0) {
-      logp[s] = std::numeric_limits<double>::quiet_NaN();  // Stan may have written before it threw
+      logp[s] = kNaN;  // Stan may have written before it threw
       worst = 1;
     }
     if (error != nullptr) model.free_error(error);

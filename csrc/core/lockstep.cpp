@@ -5,6 +5,7 @@
 #include <chrono>
 #include <exception>
 
+#include "core/limits.hpp"
 #include "core/pacer.hpp"
 
 namespace klqp {
@@ -95,7 +96,7 @@ void record(std::vector<Member>& members, Matrix params, ManyResults& results) {
     const bool failed = results.outcomes[b].status == "failed";
     double* const row = params.row(static_cast<Index>(b));
     std::copy(run.solution().begin(), run.solution().end(), row);
-    if (failed) std::fill_n(row, params.cols, std::numeric_limits<double>::quiet_NaN());
+    if (failed) std::fill_n(row, params.cols, kNaN);
   }
 }
 

@@ -5,10 +5,10 @@
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
-#include <limits>
 #include <mutex>
 #include <thread>
 
+#include "core/limits.hpp"
 #include "core/pacer.hpp"
 
 namespace klqp {
@@ -44,7 +44,7 @@ class Crew {
     for (Form& form : forms_) {
       pools_.push_back(std::make_unique<Pool>(form.workspaces));
       ends_.push_back((ends_.empty() ? 0 : ends_.back()) + static_cast<Index>(form.problems.size()));
-      std::fill_n(form.params.data, form.params.size(), std::numeric_limits<double>::quiet_NaN());
+      std::fill_n(form.params.data, form.params.size(), kNaN);
     }
   }
 

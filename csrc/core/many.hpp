@@ -8,10 +8,10 @@
 #include <cstdint>
 #include <exception>
 #include <functional>
-#include <limits>
 #include <string>
 #include <vector>
 
+#include "core/limits.hpp"
 #include "core/run.hpp"
 
 namespace klqp {
@@ -21,8 +21,8 @@ inline constexpr const char* kAllSteps = "steps";
 // What became of a problem: "steps", the name of a stop rule, "failed", "interrupted" or "not started".
 struct Outcome {
   std::string status = "not started";
-  std::string message;                                     // of a failure
-  double loss = std::numeric_limits<double>::quiet_NaN();  // of the last step
+  std::string message;  // of a failure
+  double loss = kNaN;   // of the last step
   Index n_steps = 0;
 
   static Outcome failed(const std::exception& error) {

@@ -4,10 +4,10 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
-#include <limits>
 #include <vector>
 
 #include "core/errors.hpp"
+#include "core/limits.hpp"
 #include "core/target.hpp"
 #include "klqp/native.h"
 
@@ -30,10 +30,9 @@ class NativeTarget : public Target {
   }
 
   Evaluation evaluate(Order order, Team& team) override {
-    constexpr double nan = std::numeric_limits<double>::quiet_NaN();
     const Index n = static_cast<Index>(z_.size()) / dim_;
-    logp_.assign(static_cast<std::size_t>(n), nan);
-    grad_.assign(z_.size(), nan);
+    logp_.assign(static_cast<std::size_t>(n), kNaN);
+    grad_.assign(z_.size(), kNaN);
     std::atomic<int> worst{0};
     const auto rows = [&](Index begin, Index end) {
       const int status = call(begin, end - begin, order);

@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <utility>
 
+#include "core/limits.hpp"
 #include "core/pacer.hpp"
 
 namespace klqp {
@@ -134,8 +135,7 @@ void Run::finish_step(double learning_rate, Team& team) {
   Index n_accepted = evaluate_draws(team);
   TraceRow row{};
   row.learning_rate = learning_rate * rate_factor_;
-  row.loss = row.std_error = row.log_p = row.entropy = row.log_lik = row.kl = row.penalty = row.grad_norm =
-      std::numeric_limits<double>::quiet_NaN();
+  row.loss = row.std_error = row.log_p = row.entropy = row.log_lik = row.kl = row.penalty = row.grad_norm = kNaN;
   bool usable = 2 * n_accepted > n_draws;
   if (usable) {
     Estimate estimate = estimate_gradient(team);
@@ -207,7 +207,7 @@ void Run::reject(Index draw, Index coordinate, double value) {
     rejections_.coordinate = static_cast<double>(coordinate);
     rejections_.term = coordinate < 0 ? static_cast<double>(parts_.objective->culprit(draw)) : -1.0;
     rejections_.explanation = parts_.objective->explain(draw);
-    rejections_.value = std::isnan(value) ? std::numeric_limits<double>::quiet_NaN() : value;  // never "-nan"
+    rejections_.value = std::isnan(value) ? kNaN : value;  // never "-nan"
   }
   const bool outside = coordinate < 0 && value < 0.0;
   (outside ? rejections_.minus_inf : rejections_.invalid) += 1.0;

@@ -17,14 +17,6 @@ namespace {
 
 using Matrix = std::shared_ptr<DesignMatrix>;
 
-// Keeps a Python object alive, and frees it with the GIL.
-std::shared_ptr<void> keep(py::object object) {
-  return {new py::object(std::move(object)), [](void* kept) {
-            const klqp::GilAcquire gil;
-            delete static_cast<py::object*>(kept);
-          }};
-}
-
 template <class T>
 bool holds(const py::array& x) {
   return py::isinstance<py::array_t<T>>(x) && reinterpret_cast<std::uintptr_t>(x.data()) % alignof(T) == 0;
@@ -41,7 +33,8 @@ Matrix dense_of(const py::array& x) {
   }
   typename klqp::DenseMatrix<T>::Layout layout{x.strides(0) / size, x.strides(1) / size};
   if (contiguous(1)) layout.col_stride = 1;
-  return std::make_shared<klqp::DenseMatrix<T>>(static_cast<const T*>(x.data()), rows, cols, layout, keep(x));
+  return std::make_shared<klqp::DenseMatrix<T>>(static_cast<const T*>(x.data()), rows, cols, layout,
+                                                klqp::keep_alive(x));
 }
 
 Matrix dense(const py::array& x) {
@@ -66,7 +59,7 @@ Matrix sparse_of(const py::array& data, const py::array& indices, const py::arra
   const Index stored = std::min<Index>(data.size(), indices.size());
   return std::make_shared<klqp::SparseMatrix<T, I>>(
       static_cast<const T*>(data.data()), static_cast<const I*>(indices.data()), static_cast<const I*>(indptr.data()),
-      rows, cols, stored, keep(py::make_tuple(data, indices, indptr)));
+      rows, cols, stored, klqp::keep_alive(py::make_tuple(data, indices, indptr)));
 }
 
 template <class T>

@@ -2,6 +2,7 @@
 #include <pybind11/stl.h>
 
 #include "core/elbo.hpp"
+#include "core/limits.hpp"
 #include "core/lockstep.hpp"
 #include "core/problem_seeds.hpp"
 #include "python/bindings.hpp"
@@ -18,22 +19,33 @@ using Seeds = py::array_t<std::uint64_t, py::array::c_style>;
 
 namespace {
 
-// What Python says that all problems share, with what the plan refers to.
-struct Options {
-  Options(const Seeds& given, const Array& rates, const std::vector<klqp::RuleSpec>& specs, const py::object& observer,
-          const klqp::RunConfig& config)
+// What Python says that all problems share, with what the core's plan refers to.
+struct Plan {
+  Plan(const Seeds& given, Array rates, const std::vector<klqp::RuleSpec>& specs, const klqp::RunConfig& each,
+       bool wants_traces)
       : rules(klqp::make_rules(specs)),
         seeds(given.data(), given.data() + given.size()),
-        plan{{rates.data(), static_cast<std::size_t>(rates.size())},
-             rules,
-             seeds,
-             klqp::make_observer(observer),
-             config.n_threads,
-             config.n_cpus} {}
+        learning_rates(std::move(rates)),
+        config(each),
+        traces(wants_traces) {}
+
+  Index n_problems() const { return static_cast<Index>(seeds.size()); }
+  Index n_steps() const { return static_cast<Index>(learning_rates.size()); }
+  klqp::ManyPlan core() const {
+    return {klqp::ConstSpan{learning_rates.data(), static_cast<std::size_t>(learning_rates.size())},
+            rules,
+            seeds,
+            klqp::make_observer(observer),
+            config.n_threads,
+            config.n_cpus};
+  }
 
   klqp::StopRules rules;
   std::vector<std::uint64_t> seeds;
-  klqp::ManyPlan plan;
+  Array learning_rates;
+  klqp::RunConfig config;
+  bool traces;
+  py::object observer = py::none();  // signals alone are looked at
 };
 
 // The results and whether a KeyboardInterrupt ended the call; other exceptions go on.
@@ -50,7 +62,7 @@ bool is_interrupted(const Run& run) {
 
 Array nans(Index rows, Index cols) {
   Array out = klqp::new_matrix(rows, cols);
-  std::fill_n(out.mutable_data(), out.size(), std::numeric_limits<double>::quiet_NaN());
+  std::fill_n(out.mutable_data(), out.size(), klqp::kNaN);
   return out;
 }
 
@@ -79,8 +91,8 @@ py::dict as_dict(const klqp::ManyResults& results, const py::object& params, con
 }
 
 struct Traces {
-  Traces(bool wanted, Index n, Index n_steps) {
-    if (wanted) array = nans(n, n_steps);
+  explicit Traces(const Plan& plan) {
+    if (plan.traces) array = nans(plan.n_problems(), plan.n_steps());
   }
   py::object object() const { return array.size() > 0 ? py::object(array) : py::object(py::none()); }
   klqp::Matrix matrix() { return array.size() > 0 ? klqp::matrix_of(array) : klqp::Matrix{}; }
@@ -103,12 +115,10 @@ klqp::Form make_form(const FormSpec& spec, klqp::Matrix params) {
   return form;
 }
 
-py::dict run_many(const std::vector<FormSpec>& specs, const Seeds& seeds, const Array& rates,
-                  const std::vector<klqp::RuleSpec>& rules, const py::object& observer, const klqp::RunConfig& config,
-                  bool wants_traces) {
-  const Options options(seeds, rates, rules, observer, config);
-  klqp::ManyResults results(options.seeds.size());
-  Traces traces(wants_traces, static_cast<Index>(options.seeds.size()), static_cast<Index>(rates.size()));
+py::dict run_many(const std::vector<FormSpec>& specs, const Plan& plan) {
+  const klqp::ManyPlan core = plan.core();
+  klqp::ManyResults results(plan.seeds.size());
+  Traces traces(plan);
   results.losses = traces.matrix();
   py::list all_params;
   std::vector<klqp::Form> forms;
@@ -119,20 +129,18 @@ py::dict run_many(const std::vector<FormSpec>& specs, const Seeds& seeds, const 
   }
   const bool interrupted = is_interrupted([&] {
     const klqp::GilRelease release;
-    klqp::run_many(forms, options.plan, results);
+    klqp::run_many(forms, core, results);
   });
   return as_dict(results, all_params, traces.object(), interrupted);
 }
 
 py::dict run_lockstep(const py::object& fn, const py::object& coerce, const klqp::FamilySpec& family,
                       const klqp::EstimatorSpec& estimator, const klqp::Noise& noise,
-                      const klqp::OptimizerSpec& optimizer, const klqp::RunConfig& config, const Array& starts,
-                      const Seeds& seeds, const Array& rates, const std::vector<klqp::RuleSpec>& rules,
-                      const py::object& observer, bool wants_traces) {
-  const Options options(seeds, rates, rules, observer, config);
-  const Index n = static_cast<Index>(options.seeds.size()), n_draws = noise.n_draws();
-  klqp::ManyResults results(options.seeds.size());
-  Traces traces(wants_traces, n, static_cast<Index>(rates.size()));
+                      const klqp::OptimizerSpec& optimizer, const Array& starts, const Plan& plan) {
+  const klqp::ManyPlan core = plan.core();
+  const Index n = plan.n_problems(), n_draws = noise.n_draws();
+  klqp::ManyResults results(plan.seeds.size());
+  Traces traces(plan);
   results.losses = traces.matrix();
   std::vector<klqp::Member> members;
   const auto start_of = [&](Index b) {
@@ -146,14 +154,14 @@ py::dict run_lockstep(const py::object& fn, const py::object& coerce, const klqp
     const bool proximal = estimator.config.entropy == klqp::Entropy::proximal;
     klqp::RunParts parts{std::make_unique<klqp::Elbo>(std::move(member), target, std::move(chosen), n_draws, proximal),
                          std::make_unique<klqp::Noise>(noise), optimizer.make()};
-    parts.noise->set_seed(options.seeds[static_cast<std::size_t>(b)]);
-    members.push_back({std::make_unique<klqp::Run>(std::move(parts), config, start_of(b)), target});
+    parts.noise->set_seed(plan.seeds[static_cast<std::size_t>(b)]);
+    members.push_back({std::make_unique<klqp::Run>(std::move(parts), plan.config, start_of(b)), target});
   }
   Array params = nans(n, starts.shape(1));
   klqp::PythonBatch batch(fn, coerce, n_draws, family.config.dim);
   const bool interrupted = is_interrupted([&] {
     const klqp::GilRelease release;
-    klqp::run_lockstep(members, batch, n_draws, options.plan, klqp::matrix_of(params), results);
+    klqp::run_lockstep(members, batch, n_draws, core, klqp::matrix_of(params), results);
   });
   return as_dict(results, params, traces.object(), interrupted);
 }
@@ -182,11 +190,12 @@ py::tuple family_moments(const klqp::FamilySpec& spec, const Array& params) {
 
 void bind_many(py::module_& module) {
   py::class_<klqp::Feed>(module, "Feed");
-  module.def("run_many", run_many, py::arg("forms"), py::arg("seeds"), py::arg("learning_rates"), py::arg("rules"),
-             py::arg("observer"), py::arg("config"), py::arg("traces"));
+  py::class_<Plan>(module, "ManyPlan")
+      .def(py::init<const Seeds&, Array, const std::vector<klqp::RuleSpec>&, const klqp::RunConfig&, bool>(),
+           py::arg("seeds"), py::arg("learning_rates"), py::arg("rules"), py::arg("config"), py::arg("traces"));
+  module.def("run_many", run_many, py::arg("forms"), py::arg("plan"));
   module.def("run_lockstep", run_lockstep, py::arg("fn"), py::arg("coerce"), py::arg("family"), py::arg("estimator"),
-             py::arg("noise"), py::arg("optimizer"), py::arg("config"), py::arg("starts"), py::arg("seeds"),
-             py::arg("learning_rates"), py::arg("rules"), py::arg("observer"), py::arg("traces"));
+             py::arg("noise"), py::arg("optimizer"), py::arg("starts"), py::arg("plan"));
   module.def("problem_seeds", problem_seeds, py::arg("seed"), py::arg("n"));
   module.def("family_moments", family_moments, py::arg("spec"), py::arg("params"));
 }

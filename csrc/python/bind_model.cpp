@@ -362,14 +362,10 @@ class ModelBuilder {
   std::map<Id, klqp::FamilyDraw*> draws_;
 };
 
-// A Python objective: objective(log_ratio (S,)) -> (loss, derivatives (S,)). Keeps it alive, and frees it with the GIL.
+// A Python objective: objective(log_ratio (S,)) -> (loss, derivatives (S,)).
 klqp::Bound make_bound(const py::object& objective) {
   if (objective.is_none()) return {};
-  const std::shared_ptr<py::object> kept(new py::object(objective), [](py::object* object) {
-    const klqp::GilAcquire gil;
-    delete object;
-  });
-  return [kept](klqp::ConstSpan log_ratio, klqp::Span weights) {
+  return [kept = klqp::keep_alive(objective)](klqp::ConstSpan log_ratio, klqp::Span weights) {
     const klqp::GilAcquire gil;
     const Array given(static_cast<py::ssize_t>(log_ratio.size()), log_ratio.data());
     const auto result = klqp::call_python(*kept, given).cast<std::pair<double, Array>>();

@@ -9,7 +9,9 @@
 #include <pybind11/pybind11.h>
 
 #include <chrono>
+#include <memory>
 #include <thread>
+#include <utility>
 
 namespace klqp {
 
@@ -49,6 +51,14 @@ class GilAcquire {
  private:
   PyGILState_STATE state_;
 };
+
+// Keeps a Python object alive, and frees it with the GIL wherever the last owner goes.
+inline std::shared_ptr<pybind11::object> keep_alive(pybind11::object object) {
+  return {new pybind11::object(std::move(object)), [](pybind11::object* kept) {
+            const GilAcquire gil;
+            delete kept;
+          }};
+}
 
 // function(*args), with the GIL, which other threads may have meanwhile. Throws what Python raises.
 template <class... Args>

@@ -1,36 +1,20 @@
 // Generalised linear models: products of every table at every edge of the tiles, equal bits over threads, no allocation
 // in a step.
-#include <atomic>
 #include <cmath>
-#include <cstdlib>
 #include <memory>
-#include <new>
 #include <vector>
 
 #include "model/fused/glm.hpp"
 #include "model/fused/likelihoods/registry.hpp"
 #include "model/program.hpp"
 #include "tests/check.hpp"
-
-namespace {
-
-std::atomic<long> n_allocations{0};
-
-}  // namespace
-
-// Counted. Not inlined: GCC would take malloc and delete, or new and free, for a mismatch.
-[[gnu::noinline]] void* operator new(std::size_t size) {
-  n_allocations.fetch_add(1, std::memory_order_relaxed);
-  if (void* const p = std::malloc(size)) return p;
-  throw std::bad_alloc();
-}
-[[gnu::noinline]] void operator delete(void* p) noexcept { std::free(p); }
-[[gnu::noinline]] void operator delete(void* p, std::size_t) noexcept { std::free(p); }
+#include "tests/count_allocations.hpp"
 
 namespace {
 
 using klqp::Index;
 using klqp::Slot;
+using klqp_test::n_allocations;
 
 template <class T>
 std::vector<T> numbers(Index n, double shift) {

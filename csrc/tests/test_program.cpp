@@ -1,31 +1,14 @@
 // Programs and their objective: equal bits over threads, no allocation in a step, rejected draws, exact gradients.
-#include <atomic>
 #include <cmath>
-#include <cstdlib>
 #include <limits>
 #include <memory>
-#include <new>
 #include <vector>
 
 #include "model/nodes/density.hpp"
 #include "model/nodes/registry.hpp"
 #include "model/objective.hpp"
 #include "tests/check.hpp"
-
-namespace {
-
-std::atomic<long> n_allocations{0};
-
-}  // namespace
-
-// Counted. Not inlined: GCC would take malloc and delete, or new and free, for a mismatch.
-[[gnu::noinline]] void* operator new(std::size_t size) {
-  n_allocations.fetch_add(1, std::memory_order_relaxed);
-  if (void* const p = std::malloc(size)) return p;
-  throw std::bad_alloc();
-}
-[[gnu::noinline]] void operator delete(void* p) noexcept { std::free(p); }
-[[gnu::noinline]] void operator delete(void* p, std::size_t) noexcept { std::free(p); }
+#include "tests/count_allocations.hpp"
 
 namespace {
 
@@ -35,6 +18,7 @@ using klqp::Index;
 using klqp::Program;
 using klqp::Slot;
 using klqp::Team;
+using klqp_test::n_allocations;
 
 std::vector<double> numbers(Index n, double from, double to) {
   std::vector<double> out(static_cast<std::size_t>(n));

@@ -198,10 +198,8 @@ class BatchForm(Form):
         super().__init__([self._densities[0]], ManyData(n), q, rank, options)
         self._choice = choose_estimator(self.settings, Demand(gradient="reparameterised"), True)
 
-    def lockstep(
-        self, seeds: npt.NDArray[np.uint64], rates: Float64, rules: Any, observer: Any, traces: bool
-    ) -> dict[str, Any]:
-        """Run all problems and return the core's results."""
+    def lockstep(self, seeds: npt.NDArray[np.uint64], plan: _core.ManyPlan) -> dict[str, Any]:
+        """Run all problems, whose seeds these are, and return the core's results."""
         s, factor = self.settings, self._inference._problem.factors[0]
         z = self._densities[0]
         assert factor.family is not None
@@ -216,13 +214,8 @@ class BatchForm(Form):
             self._choice.spec(),
             noise,
             s.optimizer.spec(),
-            s.run_config(),
             self._starts(lambda seed: spec.start(loc, scale, seed), seeds),
-            seeds,
-            rates,
-            rules,
-            observer,
-            traces,
+            plan,
         )
 
     def approximations(self, params: Float64) -> ManyApproximations:

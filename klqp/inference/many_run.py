@@ -30,13 +30,11 @@ def run_forms(forms: Sequence[Form], given_seeds: Sequence[int] | None, traces: 
     n = sum(form.n for form in forms)
     settings = forms[0].settings
     seeds = problem_seeds(given_seeds, settings.key, n)
-    rates = _learning_rates(settings)
-    rules = settings.stop.specs() if settings.stop is not None else []
     if isinstance(forms[0], BatchForm):
-        out = forms[0].lockstep(seeds, rates, rules, None, bool(traces))
+        out = forms[0].lockstep(seeds, _plan(settings, seeds, bool(traces)))
         out["params"] = [out["params"]]
     else:
-        out = _run_workers(forms, seeds, rates, rules, bool(traces))
+        out = _run_workers(forms, seeds, bool(traces))
     parts = [(form.problems, form.approximations(params)) for form, params in zip(forms, out["params"], strict=True)]
     result = ManyPosteriors(
         parts,
@@ -50,16 +48,16 @@ def run_forms(forms: Sequence[Form], given_seeds: Sequence[int] | None, traces: 
     return result, out["interrupted"]
 
 
-def _run_workers(forms: Sequence[Any], seeds: Seeds, rates: Any, rules: Any, traces: bool) -> dict[str, Any]:
+def _run_workers(forms: Sequence[Any], seeds: Seeds, traces: bool) -> dict[str, Any]:
     """Run the forms, some at a time where there are so many that their programs would fill the memory."""
     at_once = [forms[i : i + _MOST_FORMS] for i in range(0, len(forms), _MOST_FORMS)]
-    out = _run_together(at_once[0], seeds, rates, rules, traces)
+    out = _run_together(at_once[0], seeds, traces)
     for more in at_once[1:]:
         if out["interrupted"]:
             nothing = [np.full((form.n, out["params"][0].shape[1]), np.nan) for form in more]
             out["params"] += nothing
             continue
-        part = _run_together(more, seeds, rates, rules, traces)
+        part = _run_together(more, seeds, traces)
         done = np.concatenate([form.problems for form in more])
         for name in ("losses", "n_steps", *(["traces"] if traces else [])):
             out[name][done] = part[name][done]
@@ -70,17 +68,20 @@ def _run_workers(forms: Sequence[Any], seeds: Seeds, rates: Any, rules: Any, tra
     return out
 
 
-def _run_together(forms: Sequence[Any], seeds: Seeds, rates: Any, rules: Any, traces: bool) -> dict[str, Any]:
+def _run_together(forms: Sequence[Any], seeds: Seeds, traces: bool) -> dict[str, Any]:
     settings = forms[0].settings
     specs = [form.workers(settings.n_threads, seeds[form.problems]) for form in forms]
     if not all(form.reentrant for form in forms):
         settings = replace(settings, n_threads=1)
-    return _core.run_many(specs, seeds, rates, rules, None, settings.run_config(), traces)
+    return _core.run_many(specs, _plan(settings, seeds, traces))
 
 
-def _learning_rates(settings: Settings) -> npt.NDArray[np.float64]:
+def _plan(settings: Settings, seeds: Seeds, traces: bool) -> _core.ManyPlan:
+    """Return what all problems share, and the seed of each."""
     rule, n = settings.optimizer, settings.n_iter
-    return np.ascontiguousarray(rule.learning_rate * factors(as_schedule(rule.schedule), 0, n, n))
+    rates = np.ascontiguousarray(rule.learning_rate * factors(as_schedule(rule.schedule), 0, n, n))
+    rules = settings.stop.specs() if settings.stop is not None else []
+    return _core.ManyPlan(seeds, rates, rules, settings.run_config(), traces)
 
 
 def problem_seeds(given: Sequence[int] | None, key: int, n: int) -> Seeds:

@@ -2,9 +2,9 @@
 #pragma once
 
 #include <cmath>
-#include <limits>
 #include <vector>
 
+#include "core/limits.hpp"
 #include "core/noise.hpp"
 #include "core/view.hpp"
 
@@ -24,7 +24,7 @@ double weighted_mean(ConstSpan weights, const Value& value) noexcept {
 template <class Value>
 double error_of_mean(ConstSpan weights, const Noise& draws, double mean, const Value& value) {
   const Index n_groups = draws.n_groups();
-  if (n_groups < 2) return std::numeric_limits<double>::quiet_NaN();
+  if (n_groups < 2) return kNaN;
   thread_local std::vector<double> deviation;
   deviation.assign(static_cast<std::size_t>(n_groups), 0.0);
   for (std::size_t s = 0; s < weights.size(); ++s) {

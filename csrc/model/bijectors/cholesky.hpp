@@ -4,6 +4,7 @@
 
 #include <numbers>
 
+#include "core/limits.hpp"
 #include "model/bijectors/bijector.hpp"
 #include "model/bijectors/matrix.hpp"
 #include "model/bijectors/tiles.hpp"
@@ -49,7 +50,7 @@ class CholeskyFactor final : public Bijector {
         inside = inside && z[i * size_ + i] >= 0.0;
         *out++ = std::log(z[i * size_ + i]);
       }
-      if (!inside) std::fill_n(u, n_free(), std::numeric_limits<double>::quiet_NaN());
+      if (!inside) std::fill_n(u, n_free(), kNaN);
     }
   }
 
@@ -94,7 +95,7 @@ class Covariance final : public Bijector {
   void inverse(const double* z, double* u) const noexcept override {
     for (Index event = 0; event < n_events(); ++event, z += n_entries(), u += n_free()) {
       if (!is_symmetric(size_, z) || !factorise(z, u)) {
-        std::fill_n(u, n_free(), std::numeric_limits<double>::quiet_NaN());
+        std::fill_n(u, n_free(), kNaN);
       }
     }
   }

@@ -5,6 +5,7 @@
 
 #include <numbers>
 
+#include "core/limits.hpp"
 #include "model/bijectors/bijector.hpp"
 #include "model/bijectors/matrix.hpp"
 #include "model/bijectors/tiles.hpp"
@@ -106,7 +107,7 @@ class CholeskyCorrelation final : public Bijector {
         }
         inside = inside && std::abs(rest - 1.0) <= kSupportTolerance;
       }
-      if (!inside) std::fill_n(u, n_free(), std::numeric_limits<double>::quiet_NaN());
+      if (!inside) std::fill_n(u, n_free(), kNaN);
     }
   }
 
@@ -201,7 +202,7 @@ class Correlation final : public Bijector {
   void inverse(const double* z, double* u) const noexcept override {
     for (Index event = 0; event < n_events(); ++event, z += n_entries(), u += n_free()) {
       if (!is_symmetric(size_, z) || !factorise(z, u)) {
-        std::fill_n(u, n_free(), std::numeric_limits<double>::quiet_NaN());
+        std::fill_n(u, n_free(), kNaN);
       }
     }
   }

@@ -1,8 +1,7 @@
 // Bijectors of increasing vectors: z_k = z_(k-1) + exp(u_k). maths.md 8.3
 #pragma once
 
-#include <limits>
-
+#include "core/limits.hpp"
 #include "model/bijectors/bijector.hpp"
 #include "model/bijectors/tiles.hpp"
 
@@ -51,7 +50,7 @@ class Increasing : public Bijector {
         inside = inside && z[k] >= z[k - 1];
         u[k] = std::log(z[k] - z[k - 1]);
       }
-      if (!inside) std::fill_n(u, n_free(), std::numeric_limits<double>::quiet_NaN());
+      if (!inside) std::fill_n(u, n_free(), kNaN);
     }
   }
 

@@ -1,8 +1,7 @@
 // Bijectors of simplices: K entries >= 0 with sum 1, from K - 1 coordinates. maths.md 8.2
 #pragma once
 
-#include <limits>
-
+#include "core/limits.hpp"
 #include "model/bijectors/bijector.hpp"
 #include "model/bijectors/tiles.hpp"
 
@@ -83,8 +82,8 @@ class StickBreaking final : public Bijector {
       const bool inside = is_simplex(z, n_entries());
       double rest = z[n_free()];
       for (Index k = n_free() - 1; k >= 0; --k) {
-        const double logit = z[k] == 0.0 ? -std::numeric_limits<double>::infinity() : std::log(z[k]) - std::log(rest);
-        u[k] = inside ? logit + offset_[k] : std::numeric_limits<double>::quiet_NaN();
+        const double logit = z[k] == 0.0 ? kMinusInfinity : std::log(z[k]) - std::log(rest);
+        u[k] = inside ? logit + offset_[k] : kNaN;
         rest += z[k];
       }
     }
@@ -155,8 +154,8 @@ class SoftmaxSimplex final : public Bijector {
       const bool inside = is_simplex(z, n_entries());
       const double last = std::log(z[n_free()]);
       for (Index k = 0; k < n_free(); ++k) {
-        const double ratio = z[k] == 0.0 ? -std::numeric_limits<double>::infinity() : std::log(z[k]) - last;
-        u[k] = inside ? ratio : std::numeric_limits<double>::quiet_NaN();
+        const double ratio = z[k] == 0.0 ? kMinusInfinity : std::log(z[k]) - last;
+        u[k] = inside ? ratio : kNaN;
       }
     }
   }

@@ -2,8 +2,8 @@
 #pragma once
 
 #include <algorithm>
-#include <limits>
 
+#include "core/limits.hpp"
 #include "model/node.hpp"
 
 namespace klqp {
@@ -31,7 +31,7 @@ class Cholesky final : public Node {
       for (Index t = begin; t < end; ++t) {
         double* const to = output_->value + t * entries;
         std::copy_n(in(0).value + t * entries, entries, to);
-        if (kernels().cholesky(size_, to) != 0) std::fill_n(to, entries, std::numeric_limits<double>::quiet_NaN());
+        if (kernels().cholesky(size_, to) != 0) std::fill_n(to, entries, kNaN);
       }
     });
   }

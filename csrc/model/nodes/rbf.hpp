@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "core/limits.hpp"
 #include "model/node.hpp"
 
 namespace klqp {
@@ -53,7 +54,7 @@ class Rbf final : public Node {
       double* const precision = precision_.data() + s * d;
       for (Index c = 0; c < d; ++c) {
         const double scale = l[lengthscale().size == 1 ? 0 : c];
-        precision[c] = scale > 0.0 ? 1.0 / (scale * scale) : std::numeric_limits<double>::quiet_NaN();
+        precision[c] = scale > 0.0 ? 1.0 / (scale * scale) : kNaN;
       }
     }
     team.for_range(rows * n, grain(), [&](Index begin, Index end) {

@@ -3,8 +3,8 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
+#include "core/limits.hpp"
 #include "model/samplers/substream.hpp"
 
 namespace klqp {
@@ -37,7 +37,7 @@ constexpr double kWeights[] = {
 // cos(angle), and m = k (r - 1) in place of their r, so that nothing cancels, however large or small k is.
 double draw_von_mises(double u, double concentration) noexcept {
   const double k = concentration;
-  if (!(k >= 0.0) || std::isinf(k)) return std::numeric_limits<double>::quiet_NaN();
+  if (!(k >= 0.0) || std::isinf(k)) return kNaN;
   const double m = 0.5 + 0.5 / (std::hypot(1.0, 2.0 * k) + 2.0 * k);
   Substream substream(u);
   for (int attempt = 0; attempt < kMostAttempts; ++attempt) {
@@ -49,7 +49,7 @@ double draw_von_mises(double u, double concentration) noexcept {
       return std::copysign(2.0 * std::asin(std::sqrt(std::min(1.0, h))), u - 0.5);
     }
   }
-  return std::numeric_limits<double>::quiet_NaN();
+  return kNaN;
 }
 
 // exp(-k cos z) times the integral of (A(k) - cos t) exp(k cos t), from 0 to z = |angle| where cos z > A, and to pi,

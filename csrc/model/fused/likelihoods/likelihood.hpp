@@ -2,11 +2,11 @@
 #pragma once
 
 #include <cmath>
-#include <limits>
 #include <string>
 #include <vector>
 
 #include "core/errors.hpp"
+#include "core/limits.hpp"
 #include "model/slot.hpp"
 
 namespace klqp {
@@ -42,9 +42,6 @@ class GlmLikelihood {
   virtual double finish(Index draw, const double* sums, double* const* grads) const noexcept = 0;
 
  protected:
-  static constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
-  static constexpr double kMinusInfinity = -std::numeric_limits<double>::infinity();
-
   void require_parameters(std::size_t n) const {
     if (data_.parameters.size() == n) return;
     throw ConfigError("expected " + std::to_string(n) + " parameters of the likelihood, got " +
