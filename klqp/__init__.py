@@ -112,7 +112,7 @@ from klqp.model.nodes import (
 )
 from klqp.model.parameter import Parameter, placeholder
 from klqp.native import NativeLogDensity, get_include
-from klqp.stopping import Plateau, Steps, TimeLimit
+from klqp.stopping import Evaluations, Plateau, Steps, TimeLimit
 
 __all__ = [
     "Bernoulli",
@@ -125,6 +125,7 @@ __all__ = [
     "Deterministic",
     "Dirichlet",
     "Empirical",
+    "Evaluations",
     "Exponential",
     "Flat",
     "FullRankNormal",

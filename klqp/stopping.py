@@ -9,7 +9,7 @@ from typing import Any
 
 from klqp._checks import positive_int
 
-__all__ = ["Plateau", "Steps", "StopRule", "TimeLimit"]
+__all__ = ["Evaluations", "Plateau", "Steps", "StopRule", "TimeLimit"]
 
 
 class StopRule:
@@ -18,6 +18,10 @@ class StopRule:
     def specs(self) -> list[tuple[str, list[float]]]:
         """Return the core's description of the rules."""
         raise NotImplementedError
+
+    def parts(self) -> list[StopRule]:
+        """Return the rules that are joined, or this one."""
+        return [self]
 
     def __or__(self, other: StopRule) -> StopRule:
         if not isinstance(other, StopRule):
@@ -28,6 +32,9 @@ class StopRule:
 @dataclass(frozen=True)
 class _AnyOf(StopRule):
     rules: tuple[StopRule, ...]
+
+    def parts(self) -> list[StopRule]:
+        return [part for rule in self.rules for part in rule.parts()]
 
     def specs(self) -> list[tuple[str, list[float]]]:
         return [spec for rule in self.rules for spec in rule.specs()]
@@ -61,6 +68,24 @@ class TimeLimit(StopRule):
     def specs(self) -> list[tuple[str, list[float]]]:
         """Return the core's description of the rule."""
         return [("time", [float(self.seconds)])]
+
+
+@dataclass(frozen=True)
+class Evaluations(StopRule):
+    """Stop before the log density is evaluated at more than `n` points in this run.
+
+    A step evaluates it at `n_samples` points; fits without steps may take several hundred at once, and end with the
+    best q until then.
+    """
+
+    n: int
+
+    def __post_init__(self) -> None:
+        positive_int("the number of evaluations", self.n)
+
+    def specs(self) -> list[tuple[str, list[float]]]:
+        """Return the core's description of the rule."""
+        return [("evaluations", [float(self.n)])]
 
 
 @dataclass(frozen=True)

@@ -104,7 +104,7 @@ const char* Run::take_steps(ConstSpan learning_rates, const StopRules& rules, St
 }
 
 const char* Run::met(const StopRules& rules, double seconds) const {
-  const Progress progress{trace_, static_cast<std::size_t>(first_step_), seconds};
+  const Progress progress{trace_, static_cast<std::size_t>(first_step_), seconds, parts_.noise->n_draws()};
   for (const auto& rule : rules) {
     if (rule->met(progress)) return rule->name();
   }

@@ -23,6 +23,8 @@ inline StopRules make_rules(const std::vector<RuleSpec>& specs) {
       rules.push_back(std::make_unique<MaxSteps>(static_cast<std::size_t>(options.at(0))));
     } else if (name == "time") {
       rules.push_back(std::make_unique<TimeLimit>(options.at(0)));
+    } else if (name == "evaluations") {
+      rules.push_back(std::make_unique<MaxEvaluations>(options.at(0)));
     } else if (name == "plateau") {
       rules.push_back(std::make_unique<Plateau>(static_cast<std::size_t>(options.at(0)),
                                                 static_cast<std::size_t>(options.at(1)), options.at(2)));

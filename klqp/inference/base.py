@@ -14,14 +14,14 @@ from typing import Any, ClassVar, Unpack
 import numpy as np
 import numpy.typing as npt
 
-from klqp import _core
 from klqp._checks import positive_int
 from klqp._seeds import Seed, as_key
 from klqp.adapters.tensorboard import TensorBoardLog
 from klqp.approximation import Approximation, FlatApproximation
 from klqp.errors import InterruptedRunWarning, PoorFitWarning, TargetError
 from klqp.families import Family
-from klqp.inference.auto.method import METHODS, Outcome, find, stochastic_options
+from klqp.inference.auto.budget import Budget
+from klqp.inference.auto.method import METHODS, Outcome, Start, find, stochastic_options
 from klqp.inference.compiled import sort_factors
 from klqp.inference.diagnosis import check_gradients, evidence, fresh_draws, still_rising
 from klqp.inference.engine import Engine, as_state
@@ -149,6 +149,7 @@ class VariationalInference(Inference):
         self._fed: dict[Placeholder, Float64] = {}  # by update()
         self._log: TensorBoardLog | None = None
         self._outcome: Outcome | None = None  # of the last run, where it took no steps
+        self._modes: Float64 | None = None  # (K, D), that the last automatic fit found
         self.stop_reason: str | None = None
 
     def objective(self, log_ratio: Float64) -> tuple[float, Float64]:
@@ -435,8 +436,9 @@ class VariationalInference(Inference):
         Parameters
         ----------
         n_draws : int, default 2000
-            Fresh draws of q, at least 100. Where k_hat says that q is bad and the effective draws say that it is good,
-            4 and then 16 times as many are taken: k_hat of few draws has a large error.
+            Fresh draws of q, at least 100. Where the effective draws say that q is good but not very good, 4 times as
+            many are taken: of heavy tails few draws see nothing. Where k_hat contradicts them, 4 and then 16 times as
+            many: k_hat of few draws has a large error.
         seed : int, SeedSequence, Generator or None
 
         Returns
@@ -458,9 +460,10 @@ class VariationalInference(Inference):
         engine.require_feeds()
         engine.pull()
         found = self._evidence(engine, n_draws, as_key(seed))
-        for more in (4, 16):
-            if found.contradictory:
-                found = self._evidence(engine, more * n_draws, as_key(seed))
+        if found.contradictory or found.borderline:
+            found = self._evidence(engine, 4 * n_draws, as_key(seed))
+        if found.contradictory:
+            found = self._evidence(engine, 16 * n_draws, as_key(seed))
         return judge(found)
 
     # --- saving ----------------------------------------------------------------------------------------------
@@ -614,10 +617,9 @@ class VariationalInference(Inference):
                 f"method={method!r} needs one Normal family over all latent variables, full data without scale or "
                 "parameters to be learnt, and a log density with gradients; use method='adam'"
             )
-        params = engine.run.params
-        centre = _core.Member(view.spec, params).mean()
+        start = Start(engine.run.params, again, self._modes if again else None)
         try:
-            outcome = find(view, method, centre, engine.settings.key, params if again else None)
+            outcome = find(view, method, start, engine.settings.key, Budget.of(engine.settings.stop))
         except KeyboardInterrupt:
             self._cycle, self.stop_reason = (engine.run.step_count, 0), "interrupted"
             self._warn_of_interrupt("interrupted before there was a new q; the one before was kept")
@@ -642,6 +644,7 @@ class VariationalInference(Inference):
         engine.push()
         self._cycle = (engine.run.step_count - n, n)
         self._outcome, self._posterior, self.stop_reason = outcome, None, outcome.why
+        self._modes = outcome.modes
 
     @staticmethod
     def _warn_of_interrupt(message: str) -> None:

@@ -59,6 +59,11 @@ class GradientCheck:
             return False
         return True if self.remaining + 2.0 * self.std_error <= 5.0 * SMALL else None
 
+    @property
+    def certain(self) -> bool:
+        """Whether the remaining nats are few beyond doubt."""
+        return self.remaining + 2.0 * self.std_error <= SMALL
+
 
 def fresh_draws(approximation: Approximation, view: FlatView | None, params: Float64, n: int, key: int) -> Draws:
     """Return fresh draws of q: those of `Posterior.elbo` with the same seed."""

@@ -14,6 +14,7 @@ __all__ = ["Evidence", "Verdict", "judge"]
 Word = Literal["ok", "warn", "fail"]
 
 GOOD_ESS = 0.5  # share of the draws; below it q differs from the posterior even where k_hat is small
+SURE_ESS = 0.85  # share from which on few draws are enough to tell
 SMALL = 0.1  # nats: a run that may still gain more has not converged
 MANY_REJECTED = 0.1  # share of fresh draws; more of them and q does not describe the support
 FEW_REJECTED = 0.001
@@ -72,6 +73,11 @@ class Evidence:
     def contradictory(self) -> bool:
         """Whether k_hat says that q is bad and the effective draws say that it is good."""
         return self.elbo is not None and not self.k_hat < GOOD_K and self.ess >= GOOD_ESS
+
+    @property
+    def borderline(self) -> bool:
+        """Whether q seems good, but not so good that heavy tails of the weights cannot have hidden from few draws."""
+        return self.elbo is not None and self.k_hat < GOOD_K and GOOD_ESS <= self.ess < SURE_ESS
 
 
 @dataclass(frozen=True)

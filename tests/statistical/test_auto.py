@@ -4,6 +4,7 @@ import importlib.util
 import math
 import pickle
 import re
+import time
 import warnings
 from pathlib import Path
 
@@ -79,6 +80,7 @@ def test_units_need_not_be_rescaled(q):
 
 
 @pytest.mark.parametrize("q", FAMILIES)
+@pytest.mark.filterwarnings("ignore::klqp.PoorFitWarning")
 def test_seeds_agree(q):
     target = regression(dim=4)
     elbos = [fit(target, q, seed=s).posterior.elbo(20_000, seed=9) for s in range(4)]
@@ -280,9 +282,9 @@ def test_an_interrupt_before_there_is_a_q_keeps_the_start():
     assert np.isfinite(inference.posterior["z"].stddev()).all()
 
 
-@pytest.mark.parametrize(("share", "word"), [(0.35, "fail"), (0.8, "warn")])
+@pytest.mark.parametrize(("share", "word"), [(0.5, "fail"), (0.9, "warn")])
 def test_an_interrupt_keeps_the_best_q_and_the_next_run_goes_on_from_it(share, word):
-    """In the first search from the best start, and while others are tried after it: q cannot be better than "warn"."""
+    """Early in the search, and near its end, where fresh draws show that q is at the optimum all the same."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", klqp.PoorFitWarning)
         whole = fit((funnel_like, 4))
@@ -298,3 +300,98 @@ def test_an_interrupt_keeps_the_best_q_and_the_next_run_goes_on_from_it(share, w
         inference.run(seed=1, progress=False)
     again = inference.posterior.elbo(4000, seed=3)
     assert abs(again.value - best.value) < 4 * (again.std_error + best.std_error)
+
+
+# --- budgets ----------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("n", [10, 1000, 10_000])
+@pytest.mark.filterwarnings("ignore::klqp.PoorFitWarning")
+def test_a_budget_of_evaluations_is_kept(n):
+    points = []
+
+    def counted(z):
+        points.append(len(z))
+        return funnel_like(z)
+
+    z = klqp.LogDensity(counted, shape=4, name="z")
+    inference = klqp.KLqp([z], q="full_rank")
+    inference.initialize(seed=1)
+    points.clear()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", klqp.PoorFitWarning)
+        inference.run(seed=1, stop=klqp.Evaluations(n), progress=False)
+    fitted = int(re.search(r"(\d+) points", inference.estimator)[1]) if "points" in inference.estimator else 0
+    assert fitted <= n
+    assert inference.stop_reason == f"the budget of {n} evaluations was spent"
+    verdict = inference.diagnose(seed=2)
+    assert verdict.word != "ok"
+    assert verdict.evidence.stopped == inference.stop_reason
+
+
+@pytest.mark.filterwarnings("ignore::klqp.PoorFitWarning")
+def test_more_budget_is_better_and_enough_is_all():
+    elbos = []
+    for n in (1000, 3000, 10_000, 10_000_000):
+        inference = fit((funnel_like, 4), stop=klqp.Evaluations(n))
+        elbos.append(inference.posterior.elbo(4000, seed=3).value)
+    assert np.all(np.diff(elbos) > -0.02)  # nats: over few draws an optimum has an error
+    assert elbos[-1] > elbos[0] + 0.1
+    assert inference.stop_reason == "the gradient vanished"
+    assert elbos[-1] == fit((funnel_like, 4)).posterior.elbo(4000, seed=3).value
+
+
+def test_a_time_limit_ends_the_search():
+    def slow(z):
+        time.sleep(0.02)
+        return funnel_like(z)
+
+    with pytest.warns(klqp.PoorFitWarning, match=r"the time limit of 0\.5 s was reached"):
+        inference = fit((slow, 4), stop=klqp.TimeLimit(0.5))
+    assert inference.stop_reason == "the time limit of 0.5 s was reached"
+
+
+def test_rules_about_steps_are_no_budgets():
+    fn, dim = hard.gaussian(2, 1.0)
+    with pytest.raises(ValueError, match="stop: method='saa' takes no steps"):
+        klqp.fit(fn, dim, method="saa", stop=klqp.Plateau() | klqp.Evaluations(100))
+
+
+def test_steps_keep_a_budget_of_evaluations():
+    fn, dim = hard.gaussian(2, 1.0)
+    inference = klqp.fit(fn, dim, n_iter=500, n_samples=8, stop=klqp.Evaluations(100), seed=1)
+    assert len(inference.losses) == 12
+    assert inference.stop_reason == "evaluations"
+
+
+# --- warm starts --------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("q", FAMILIES)
+@pytest.mark.filterwarnings("ignore::klqp.PoorFitWarning")
+def test_new_data_are_fitted_from_the_last_q_in_a_fraction_of_the_evaluations(q):
+    """One more row in a hundred: the same optimum as from a cold start."""
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(303, 6)) * np.geomspace(1e-2, 1e2, 6)
+    y = (rng.random(303) < 0.4).astype(float)
+    rows = {"n": 300}
+
+    def fn(w):
+        xs, ys = x[: rows["n"]], y[: rows["n"]]
+        eta = w @ xs.T
+        logp = (ys * eta - np.logaddexp(0, eta)).sum(1) - 0.5 * (w**2).sum(1) / 1e4
+        return logp, (ys - 0.5 * (1 + np.tanh(0.5 * eta))) @ xs - w / 1e4
+
+    inference = fit((fn, 6), q)
+    cold_points = int(re.search(r"(\d+) points", inference.estimator)[1])
+    rows["n"] = 303
+    inference.run(seed=1, progress=False)
+    warm_points = int(re.search(r"(\d+) points", inference.estimator)[1])
+    cold = fit((fn, 6), q)
+    assert warm_points < 0.5 * cold_points
+    sd = cold.posterior["z"].stddev()
+    np.testing.assert_allclose((inference.posterior["z"].mean() - cold.posterior["z"].mean()) / sd, 0.0, atol=0.02)
+    np.testing.assert_allclose(inference.posterior["z"].stddev() / sd, 1.0, atol=0.02)
+
+
+def test_a_warm_start_remembers_other_modes():
+    with pytest.warns(klqp.PoorFitWarning, match="other modes"):
+        inference = fit(hard.bimodal(2))
+    with pytest.warns(klqp.PoorFitWarning, match="other modes"):
+        inference.run(seed=2, progress=False)

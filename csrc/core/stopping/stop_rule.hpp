@@ -8,6 +8,7 @@
 
 #include "core/errors.hpp"
 #include "core/trace.hpp"
+#include "core/view.hpp"
 
 namespace klqp {
 
@@ -16,6 +17,7 @@ struct Progress {
   const Trace& trace;
   std::size_t first_step;  // rows of the trace before this run
   double seconds;          // wall clock since this run began
+  Index n_draws;           // a step
 };
 
 class StopRule {
@@ -35,6 +37,20 @@ class MaxSteps final : public StopRule {
 
  private:
   std::size_t n_steps_;
+};
+
+// Before a step that would take the log density to more points than that.
+class MaxEvaluations final : public StopRule {
+ public:
+  explicit MaxEvaluations(double n_points) : n_points_(n_points) {}
+  bool met(const Progress& progress) const noexcept override {
+    const std::size_t done = progress.trace.size() - progress.first_step;
+    return static_cast<double>(done + 1) * static_cast<double>(progress.n_draws) > n_points_;
+  }
+  const char* name() const noexcept override { return "evaluations"; }
+
+ private:
+  double n_points_;
 };
 
 class TimeLimit final : public StopRule {

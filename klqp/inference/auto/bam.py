@@ -35,7 +35,7 @@ def match(target: Counted, family: _core.FamilySpec, start: Candidate, key: int)
     """
     dim = family.dim
     n = max(64, 1 << (2 * dim - 1).bit_length())
-    start = narrow_enough(target, family, start, base_draws(n, dim, key, 0))
+    start, _ = narrow_enough(target, family, start, base_draws(n, dim, key, 0))
     loc, lower = start.loc, np.diag(start.scale) + start.rest
     settled, reverted, losses, why = 0, 0, [], f"it took all {_MAX_ITER} iterations"
     for t in range(1, _MAX_ITER + 1):

@@ -9,9 +9,9 @@ import numpy.typing as npt
 
 from klqp import _core
 from klqp.inference.auto.pathfinder import PathNormal
-from klqp.inference.gaussian import factor_times
+from klqp.inference.gaussian import factor_times, pack
 
-__all__ = ["Candidate", "from_path", "from_precision"]
+__all__ = ["Candidate", "divergence", "from_path", "from_precision"]
 
 Float64 = npt.NDArray[np.float64]
 
@@ -41,6 +41,10 @@ class Candidate:
     def draws(self, spec: _core.FamilySpec, noise: Float64) -> Float64:
         """Return draws (S, D) for noise (S, E)."""
         return self.loc + factor_times(spec, self.scale, self.rest, noise)
+
+    def params(self, spec: _core.FamilySpec) -> Float64:
+        """Return the family's flat parameters (P,)."""
+        return pack(spec, self.loc, self.scale, self.rest)
 
     def shrunk(self, factor: float) -> Candidate:
         """Return the candidate with its factor multiplied by a number."""
@@ -74,6 +78,13 @@ def from_path(spec: _core.FamilySpec, normal: PathNormal, start: int) -> Candida
         return Candidate(normal.loc, np.sqrt(normal.alpha), rest, origin, start)
     scale = 1.0 / np.sqrt(normal.diagonal_precision())
     return Candidate(normal.loc, scale, np.zeros((spec.dim, 0)), origin, start)
+
+
+def divergence(spec: _core.FamilySpec, a: Candidate, b: Candidate, noise: Float64) -> float:
+    """Return KL(a || b) from draws with the given noise (S, E); exact where its first two moments are."""
+    first, second = (_core.Member(spec, c.params(spec)) for c in (a, b))
+    z = first.transform(noise)
+    return float((first.log_density_of_noise(noise) - second.log_density(z)).mean())
 
 
 def _inverse(precision: Float64) -> tuple[Float64, Float64]:

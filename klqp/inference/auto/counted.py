@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from klqp.inference.auto.budget import Budget
 from klqp.inference.flat_view import FlatView
 
 __all__ = ["Counted"]
@@ -15,14 +16,17 @@ Float64 = npt.NDArray[np.float64]
 class Counted:
     """The log density of a view, with the number of calls and of points.
 
-    A search tries points far out, where a user's function may overflow: NumPy's floating-point warnings are off.
+    Raises BudgetSpent instead of a call that the budget has no room for. A search tries points far out, where a user's
+    function may overflow: NumPy's floating-point warnings are off.
     """
 
-    def __init__(self, view: FlatView) -> None:
+    def __init__(self, view: FlatView, budget: Budget | None = None) -> None:
         self.view, self.n_calls, self.n_points = view, 0, 0
+        self._budget = Budget() if budget is None else budget
 
     def evaluate(self, z: Float64) -> tuple[Float64, Float64]:
         """Return log density (S,) and gradient (S, D) at points (S, D)."""
+        self._budget.check(self.n_points + len(z))
         self.n_calls += 1
         self.n_points += len(z)
         with np.errstate(all="ignore"):

@@ -13,19 +13,21 @@ import numpy.typing as npt
 from klqp import _core
 from klqp.inference.auto.bam import match
 from klqp.inference.auto.base_draws import base_draws
-from klqp.inference.auto.candidate import Candidate, from_path, from_precision
+from klqp.inference.auto.budget import Budget, BudgetSpent, reason
+from klqp.inference.auto.candidate import Candidate, divergence, from_path, from_precision
 from klqp.inference.auto.climb import climb, start_points
 from klqp.inference.auto.counted import Counted
 from klqp.inference.auto.laplace import MAX_DIM, polished_mode
 from klqp.inference.auto.pathfinder import along
 from klqp.inference.auto.properness import improper_direction
-from klqp.inference.auto.saa import Fit, optimise
+from klqp.inference.auto.saa import Fit, SampleAverages
 from klqp.inference.diagnosis import GradientCheck
 from klqp.inference.flat_view import FlatView
-from klqp.inference.gaussian import pack, unpack
+from klqp.inference.gaussian import unpack
 from klqp.inference.verdict import SMALL
+from klqp.stopping import StopRule
 
-__all__ = ["METHODS", "Outcome", "find", "stochastic_options"]
+__all__ = ["METHODS", "Outcome", "Start", "find", "stochastic_options"]
 
 Float64 = npt.NDArray[np.float64]
 
@@ -55,6 +57,8 @@ _PLAIN = (1.0, 0.1)  # standard deviations of Normals around the start that are 
 _WORSE = 10.0  # nats below the best ELBO at which other modes are no longer followed
 _APART = 3.0  # standard deviations between different modes
 _MODES = 3
+_CLOSE_ENDS = 0.1  # nats below the least loss over few draws at which fits are refined, too
+_SAME = 0.05  # nats of divergence between fits that are one
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,10 @@ class Outcome:
         Calls of the log density, and points it was evaluated at.
     interrupted : bool
         Whether Ctrl-C ended it; then q is the best that was found until then.
+    cut_short : bool
+        Whether Ctrl-C or a budget did.
+    modes : ndarray (K, D) or None
+        Local optima of the log density that were found.
     """
 
     params: Float64
@@ -94,11 +102,15 @@ class Outcome:
     n_calls: int
     n_points: int
     interrupted: bool = False
+    cut_short: bool = False
+    modes: Float64 | None = None
 
     def record(self, check: GradientCheck | None) -> dict[str, Any]:
         """Return what a verdict needs to know of the run, given what the gradients at fresh draws say of its q."""
         rejected = None if check is None else check.converged
-        converged: bool | None = self.converged and rejected is not False
+        # A search that was cut short may have been at the optimum all the same.
+        there = self.converged or (self.cut_short and check is not None and check.certain)
+        converged: bool | None = there and rejected is not False
         if self.remaining is not None and not self.remaining <= SMALL:
             converged = False
         if self.remaining is None and rejected is None:
@@ -109,21 +121,40 @@ class Outcome:
 
 def stochastic_options(options: Mapping[str, Any]) -> list[str]:
     """Return the keywords among `options` that ask for steps of an optimizer, or for something in them."""
-    return [name for name in _STOCHASTIC if options.get(name) is not None]
+    asked = [name for name in _STOCHASTIC if options.get(name) is not None]
+    stop = options.get("stop")
+    return [n for n in asked if n != "stop" or not isinstance(stop, StopRule) or Budget.of(stop) is None]
 
 
-def find(view: FlatView, method: str, centre: Float64, key: int, before: Float64 | None = None) -> Outcome | None:
+@dataclass(frozen=True)
+class Start:
+    """Where a search begins.
+
+    Attributes
+    ----------
+    params : ndarray (P,)
+        Of the q before it, around whose location starts are.
+    going_on : bool
+        Whether that q is the result of a run: then it is tried, and starts are there and at the modes known alone.
+    modes : ndarray (K, D)
+        What the run before found, if anything.
+    """
+
+    params: Float64
+    going_on: bool = False
+    modes: Float64 | None = None
+
+
+def find(view: FlatView, method: str, start: Start, key: int, budget: Budget | None = None) -> Outcome | None:
     """Find the best q of a view's family.
 
     Parameters
     ----------
     view : FlatView
     method : {"auto", "saa", "pathfinder", "bam"}
-    centre : ndarray (D,)
-        Where to start.
+    start : Start
     key : int
-    before : ndarray (P,), optional
-        Parameters of a q to go on from.
+    budget : Budget, optional
 
     Returns
     -------
@@ -147,47 +178,63 @@ def find(view: FlatView, method: str, centre: Float64, key: int, before: Float64
         if method == "auto":
             return None
         raise ValueError(f"q='full_rank' in {spec.dim} dimensions is too large for method={method!r}: use 'adam'")
-    target = Counted(view)
-    search = _Search(target, centre, key)
-    candidates = search.candidates(before, method)
-    ranked = search.rank(candidates)
-    fits = _fits(search, ranked, method)
-    if not fits:
+    target = Counted(view, budget)
+    try:
+        search = _Search(target, start, key)
+        ranked = search.rank(search.candidates(start.params if start.going_on else None, method))
+        ends = _ends(search, ranked, method)
+    except BudgetSpent as stop:
+        return _nothing_new(start, str(stop), target)
+    if not ends:
         return None
-    elbos = [search.elbo(fit.candidate) for fit in fits]
-    order = sorted(range(len(fits)), key=lambda i: (not fits[i].converged, -elbos[i]))
-    best = fits[order[0]]
-    finite = [elbos[i] for i in order if math.isfinite(elbos[i])]
-    other = search.mass_elsewhere(best.candidate, elbos[order[0]])
+    best = min((end for end in ends if end.refined), key=lambda end: (not end.fit.converged, -end.elbo))
+    finite = [end.elbo for end in ends if math.isfinite(end.elbo)]
     return Outcome(
-        params=pack(spec, best.candidate.loc, best.candidate.scale, best.candidate.rest),
-        converged=best.converged,
-        why=best.why,
-        remaining=None if math.isnan(best.remaining) else best.remaining,
+        params=best.fit.candidate.params(spec),
+        converged=best.fit.converged,
+        why=best.fit.why,
+        remaining=None if math.isnan(best.fit.remaining) else best.fit.remaining,
         starts=tuple(sorted(finite, reverse=True)),
-        other_mode=other,
-        words=_words(method, best, search.n_starts, target),
-        losses=np.array(best.losses),
+        other_mode=search.mass_elsewhere(best.fit.candidate, best.elbo),
+        words=_words(method, best.fit, search.n_starts, target),
+        losses=np.array(best.fit.losses),
         n_calls=target.n_calls,
         n_points=target.n_points,
-        interrupted=search.interrupted,
+        interrupted=isinstance(search.stopped, KeyboardInterrupt),
+        cut_short=search.stopped is not None,
+        modes=search.modes,
     )
 
 
-def _fits(search: _Search, ranked: list[tuple[float, Candidate]], method: str) -> list[Fit]:
+@dataclass(frozen=True)
+class _End:
+    """What came of a candidate; `refined` is false where others were better, or led to the same q, early on."""
+
+    fit: Fit
+    elbo: float
+    refined: bool = True
+
+
+def _ends(search: _Search, ranked: list[tuple[float, Candidate]], method: str) -> list[_End]:
     """Return the fits from the best candidates; none where "auto" is to leave it to stochastic gradients."""
     elbo, best = ranked[0]
     improper = search.improper_direction(best)
     if improper:
-        return [Fit(best, False, improper, math.nan, 0, [-elbo])]
+        return [_End(Fit(best, False, improper, math.nan, 0, [-elbo]), elbo)]
     if method == "pathfinder":
-        return [Fit(best, True, "it is the best Normal of the paths", math.nan, 0, [-elbo])]
+        return [_End(Fit(best, True, "it is the best Normal of the paths", math.nan, 0, [-elbo]), elbo)]
     try:
         return search.fits(ranked, method)
     except _core.TargetError:
         if method != "auto":
             raise
         return []
+
+
+def _nothing_new(start: Start, why: str, target: Counted) -> Outcome:
+    nothing = np.empty(0)
+    words, cost = "nothing was found", (target.n_calls, target.n_points)
+    return Outcome(start.params, False, why, None, (), 0.0, words, nothing, *cost, cut_short=True)
 
 
 def _words(method: str, fit: Fit, n_starts: int, target: Counted) -> str:
@@ -228,17 +275,28 @@ class _Mode:
 class _Search:
     """The starts of a fit, what became of them, and the candidates that they gave."""
 
-    def __init__(self, target: Counted, centre: Float64, key: int) -> None:
-        self._target, self._spec, self._key, self._centre = target, target.view.spec, key, centre
-        self.interrupted = False
+    def __init__(self, target: Counted, start: Start, key: int) -> None:
+        self._target, self._spec, self._key = target, target.view.spec, key
+        self._centre = _core.Member(self._spec, start.params).mean()
+        self.stopped: KeyboardInterrupt | BudgetSpent | None = None
         self.smooth = True  # whether a mode with its curvature is near the mass around it
         rng = np.random.Generator(np.random.Philox(key=key))
-        self._paths = climb(target, start_points(centre, rng), rng)
+        self._paths = climb(target, self._points(start, rng), rng)
         self.n_starts = len(self._paths)
         self._order = sorted(range(self.n_starts), key=lambda i: self._paths[i].f[-1])
         self._modes: list[_Mode] = []
         # Draws in other scrambles than those of the optimisation.
         self._noise = base_draws(_ELBO_DRAWS, self._spec.noise_dim, key, 1 << 20)
+
+    def _points(self, start: Start, rng: np.random.Generator) -> Float64:
+        if not start.going_on:
+            return start_points(self._centre, rng)
+        return self._centre[None] if start.modes is None else np.concatenate([self._centre[None], start.modes])
+
+    @property
+    def modes(self) -> Float64 | None:
+        """Local optima (K, D)."""
+        return np.array([mode.x for mode in self._modes]) if self._modes else None
 
     def candidates(self, before: Float64 | None, method: str) -> list[Candidate]:
         """Return the candidates: the q before, the Normals of the modes' curvatures, and those along the best paths.
@@ -301,13 +359,12 @@ class _Search:
         return self._elbo_of(candidate, self._target.evaluate(candidate.draws(self._spec, self._noise))[0])
 
     def _elbo_of(self, candidate: Candidate, logp: Float64) -> float:
-        params = pack(self._spec, candidate.loc, candidate.scale, candidate.rest)
         usable = logp[np.isfinite(logp)]
         if len(usable) < 0.9 * len(logp):
             return -math.inf
-        return float(usable.mean()) + _core.Member(self._spec, params).entropy()
+        return float(usable.mean()) + _core.Member(self._spec, candidate.params(self._spec)).entropy()
 
-    def fits(self, ranked: list[tuple[float, Candidate]], method: str) -> list[Fit]:
+    def fits(self, ranked: list[tuple[float, Candidate]], method: str) -> list[_End]:
         """Return fits from the best candidate, and from those of other modes that may be better in the end."""
         chosen: list[tuple[float, Candidate]] = []
         for elbo, candidate in ranked:
@@ -319,20 +376,56 @@ class _Search:
             )
             if len(chosen) < _MODES and new:
                 chosen.append((elbo, candidate))
-        fits: list[Fit] = []
+        if method == "bam":
+            return self._matched(chosen)
+        return self._averaged([candidate for _, candidate in chosen]) or [_unfitted(*chosen[0], self.stopped)]
+
+    def _averaged(self, chosen: list[Candidate]) -> list[_End]:
+        """Return fits by sample averages: all with few draws, those worth it to the end."""
+        name = self._target.view.coordinate
+        runs = [SampleAverages(self._target, self._spec, candidate, self._key, name) for candidate in chosen]
+        going: list[SampleAverages] = []
+        try:
+            for run in runs:
+                going.append(run)
+                run.advance()
+            going = self._worth_more(runs)
+            for run in going:
+                while not run.done:
+                    run.advance()
+        except (KeyboardInterrupt, BudgetSpent) as stop:
+            self.stopped = stop
+            for run in (run for run in going if not run.done):
+                run.give_up(stop)
+        return [_End(run.fit(), self._end_elbo(run), run in going) for run in runs if run.losses]
+
+    def _worth_more(self, runs: list[SampleAverages]) -> list[SampleAverages]:
+        """Return the run of the least loss, and others that are near it and led to another q."""
+        order = sorted(runs, key=lambda run: (not run.converged, run.losses[-1]))
+        best, out = order[0], list[SampleAverages]()
+        for run in order:
+            near = run.converged == best.converged and run.losses[-1] < best.losses[-1] + _CLOSE_ENDS
+            if not out or (near and all(self._differ(run.candidate, other.candidate) for other in out)):
+                out.append(run)
+        return out
+
+    def _differ(self, a: Candidate, b: Candidate) -> bool:
+        return divergence(self._spec, a, b, self._noise) > _SAME
+
+    def _end_elbo(self, run: SampleAverages) -> float:
+        """Return the ELBO from the common draws, or, where no more calls are wanted, from those of the run."""
+        return self.elbo(run.candidate) if self.stopped is None else -run.losses[-1]
+
+    def _matched(self, chosen: list[tuple[float, Candidate]]) -> list[_End]:
+        """Return fits by batch and match."""
+        out: list[_End] = []
         try:
             for _, candidate in chosen:
-                fits.append(self._fit(candidate, method))
-        except KeyboardInterrupt:
-            self.interrupted = True
-            elbo, best = chosen[0]
-            fits = fits or [Fit(best, False, "it was interrupted", math.nan, 0, [-elbo])]
-        return fits
-
-    def _fit(self, candidate: Candidate, method: str) -> Fit:
-        if method == "bam":
-            return match(self._target, self._spec, candidate, self._key)
-        return optimise(self._target, self._spec, candidate, self._key, self._target.view.coordinate)
+                fit = match(self._target, self._spec, candidate, self._key)
+                out.append(_End(fit, self.elbo(fit.candidate)))
+        except (KeyboardInterrupt, BudgetSpent) as stop:
+            self.stopped = stop
+        return out or [_unfitted(*chosen[0], self.stopped)]
 
     def mass_elsewhere(self, best: Candidate, elbo: float) -> float:
         """Return the share of the mass of modes that q does not cover, by Laplace's formula."""
@@ -342,6 +435,12 @@ class _Search:
         own = max([elbo, *(m.log_mass for m in self._modes if _away(m.x, best) <= _APART)])
         others = sum(math.exp(min(700.0, mass - own)) for mass in apart)
         return others / (1.0 + others)
+
+
+def _unfitted(elbo: float, candidate: Candidate, stop: KeyboardInterrupt | BudgetSpent | None) -> _End:
+    """Return a candidate as it was when the fit from it was stopped before its first value."""
+    assert stop is not None
+    return _End(Fit(candidate, False, reason(stop), math.nan, 0, [-elbo]), elbo)
 
 
 def _spread(n: int) -> list[int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -25,9 +24,9 @@ def improper_direction(
 ) -> str:
     """Return what is wrong, in words, if the log density does not fall along some line; otherwise "".
 
-    A density that has an integral along a line falls there by more than log t over t units of length, in the end. Lines
-    through the candidate's location are tried, both ways, along the coordinates and along the direction of the least
-    curvature of each matrix.
+    A density that has an integral along a line falls there by more than log t over t units of length, in the end; two
+    places must agree, since so far out a function may have left the range of its numbers. Lines through the candidate's
+    location are tried, both ways, along the coordinates and along the direction of the least curvature of each matrix.
 
     Parameters
     ----------
@@ -48,13 +47,12 @@ def improper_direction(
     points = np.concatenate([centre.loc[None], *(centre.loc + t * steps for t in _DISTANCES)])
     logp, _ = target.evaluate(points)
     falls = (logp[0] - logp[1:]).reshape(len(_DISTANCES), -1)
-    for i, (*_, far) in enumerate(falls.T):
-        usable = [(t, fall) for t, fall in zip(_DISTANCES, falls[:, i], strict=True) if math.isfinite(fall)]
-        if math.isfinite(far) and usable and usable[-1][1] < math.log(usable[-1][0]):
-            line = np.abs(lines[i // 2])
-            names = ", ".join(name(int(k)) for k in np.flatnonzero(line > _LARGE * line.max())[:5])
-            return (
-                f"the log density does not fall far out along {names}: the posterior seems to be improper; give it a "
-                "proper prior there"
-            )
+    too_little = np.log(_DISTANCES)[:, None]
+    for i in np.flatnonzero(np.all(np.isfinite(falls[-2:]) & (falls[-2:] < too_little[-2:]), axis=0)):
+        line = np.abs(lines[i // 2])
+        names = ", ".join(name(int(k)) for k in np.flatnonzero(line > _LARGE * line.max())[:5])
+        return (
+            f"the log density does not fall far out along {names}: the posterior seems to be improper; give it a "
+            "proper prior there"
+        )
     return ""

@@ -16,13 +16,14 @@ import numpy.typing as npt
 
 from klqp import _core
 from klqp.inference.auto.base_draws import base_draws, fewest_draws
-from klqp.inference.auto.candidate import Candidate
+from klqp.inference.auto.budget import BudgetSpent, reason
+from klqp.inference.auto.candidate import Candidate, divergence
 from klqp.inference.auto.counted import Counted
 from klqp.inference.auto.laplace import MAX_DIM
 from klqp.inference.auto.lbfgs import Memory, Path, drive, minimise
 from klqp.inference.gaussian import pack, unpack
 
-__all__ = ["Fit", "Frame", "n_draws_at_first", "optimise"]
+__all__ = ["Fit", "Frame", "SampleAverages", "n_draws_at_first", "optimise"]
 
 Float64 = npt.NDArray[np.float64]
 
@@ -108,11 +109,14 @@ class Objective:
             z = self._frame.to_z(member.transform(self._noise))
         if not np.isfinite(z).all():
             return math.inf, np.zeros_like(params)
-        logp, grad = self._target.evaluate(z)
+        return self.of_draws(member, *self._target.evaluate(z))
+
+    def of_draws(self, member: _core.Member, logp: Float64, grad: Float64) -> tuple[float, Float64]:
+        """Return value and gradient (P,) from log densities (S,) and gradients (S, D) at the draws of a member."""
         if not (np.isfinite(logp).all() and np.isfinite(grad).all()):
-            return math.inf, np.zeros_like(params)
+            return math.inf, np.zeros_like(member.entropy_gradient())
         value = -float(logp.mean()) - member.entropy() - self._frame.log_det
-        gradient = member.pullback(self._noise, np.ascontiguousarray(self._frame.pull(grad) / -len(z)))
+        gradient = member.pullback(self._noise, np.ascontiguousarray(self._frame.pull(grad) / -len(logp)))
         return value, gradient - member.entropy_gradient()
 
     def batch(self, params: Float64) -> tuple[Float64, Float64]:
@@ -160,7 +164,15 @@ def n_draws_at_first(spec: _core.FamilySpec) -> int:
 def optimise(
     target: Counted, family: _core.FamilySpec, start: Candidate, key: int, name: Callable[[int], str] = str
 ) -> Fit:
-    """Maximise the ELBO from a candidate; the draws are doubled until their number costs next to nothing.
+    """Maximise the ELBO from a candidate by `SampleAverages`, to the end."""
+    averages = SampleAverages(target, family, start, key, name)
+    while not averages.done:
+        averages.advance()
+    return averages.fit()
+
+
+class SampleAverages:
+    """Maximises the ELBO from a candidate; the draws are doubled until their number costs next to nothing.
 
     Parameters
     ----------
@@ -168,64 +180,145 @@ def optimise(
     family : FamilySpec
     start : Candidate
     key : int
-        Of the base draws.
+        Of the base draws: with the same key and number of draws all starts have the same objective.
     name : callable
         Name of a coordinate.
 
-    Raises
-    ------
-    TargetError
-        If however narrow the start is made, draws have no finite log density.
+    Attributes
+    ----------
+    candidate : Candidate
+        The best member so far.
+    losses : list of float
+        Minus the ELBO over the draws of its stage, one for each iteration.
+    done : bool
     """
-    n, width, losses = n_draws_at_first(family), family.noise_dim, []
-    stage, trips, frame = 0, 0, None
-    budget, goal = target.n_points + _BUDGET // width, min(MOST, max(GOAL, A_PARAMETER * family.n_params))
-    while True:
-        noise = base_draws(n, width, key, 2 * stage)
-        if frame is None:
-            start = narrow_enough(target, family, start, noise)
-            frame = Frame.of(family, start)
-            params = frame.params(start)
-        max_iter = min(_MAX_ITER, max(_FEWEST_ITER, (budget - target.n_points) // n))
-        path = _minimise(target, frame, params, noise, name, max_iter)
-        losses += path.f.tolist()
-        params = path.x[-1]
-        start = frame.candidate(params, start)
-        affordable = len(losses) < _MOST_ITERATIONS and target.n_points + _FEWEST_ITER * n < budget
-        # Far from where it was preconditioned the end of a search may be no optimum: look again from there.
-        astray = path.why.startswith(_UNBOUNDED) or _moved(frame.spec, params)
-        if astray and trips < _TRIPS and affordable:
-            trips, frame = trips + 1, None
-            continue
-        remaining = _remaining(path.memory, Objective(target, frame, base_draws(n, width, key, 2 * stage + 1)), params)
-        helps = goal < remaining < math.inf and (path.converged or "iterations" in path.why)
-        if not (helps and affordable and 2 * n <= _MOST_DRAWS and 2 * n * width <= _MOST_NUMBERS):
-            return Fit(start, path.converged, path.why, remaining, n, losses)
-        n, stage = 2 * n, stage + 1
+
+    def __init__(
+        self,
+        target: Counted,
+        family: _core.FamilySpec,
+        start: Candidate,
+        key: int,
+        name: Callable[[int], str] = str,
+    ) -> None:
+        self._target, self._family, self._key, self._name = target, family, key, name
+        self.candidate, self.losses, self.done = start, list[float](), False
+        self._n, self._stage, self._trips = n_draws_at_first(family), 0, 0
+        self._frame: Frame | None = None
+        self._params: Float64 = np.empty(0)
+        self._converged, self._why, self._remaining = False, "it has not begun", math.nan
+        self._before: Candidate | None = None  # of the stage before, where it converged
+        self._most_points = target.n_points + _BUDGET // family.noise_dim
+        self._goal = min(MOST, max(GOAL, A_PARAMETER * family.n_params))
+
+    def fit(self) -> Fit:
+        """Return what has been reached."""
+        return Fit(self.candidate, self._converged, self._why, self._remaining, self._n, self.losses)
+
+    def advance(self) -> None:
+        """Find the optimum over the present number of draws, and decide whether more are worth it.
+
+        Raises
+        ------
+        TargetError
+            If however narrow the start is made, draws have no finite log density.
+        KeyboardInterrupt, BudgetSpent
+            `fit` then returns the best member until that time.
+        """
+        try:
+            path = self._search()
+            while self._astray(path) and self._trips < _TRIPS and self._affordable(1):
+                self._trips, self._frame = self._trips + 1, None
+                path = self._search()
+            self._converged, self._why = path.converged, path.why
+            self._remaining = self._estimate_remaining(path)
+        except (KeyboardInterrupt, BudgetSpent) as stop:
+            self.give_up(stop)
+            raise
+        helps = self._goal < self._remaining < math.inf and (path.converged or "iterations" in path.why)
+        self.done = not (helps and self._affordable(2))
+        if not self.done:
+            self._before = self.candidate if path.converged else None
+            self._n, self._stage = 2 * self._n, self._stage + 1
+
+    def give_up(self, stop: BaseException) -> None:
+        """End here, because of an interrupt or a budget."""
+        self._converged, self._why, self._remaining, self.done = False, reason(stop), math.nan, True
+
+    @property
+    def converged(self) -> bool:
+        """Whether the optimum over the draws so far was found."""
+        return self._converged
+
+    def _noise(self, independent: bool = False) -> Float64:
+        return base_draws(self._n, self._family.noise_dim, self._key, 2 * self._stage + independent)
+
+    def _search(self) -> Path:
+        """Search from the candidate, in its coordinates where these are to be renewed."""
+        noise = self._noise()
+        if self._frame is None:
+            self.candidate, found = narrow_enough(self._target, self._family, self.candidate, noise)
+            self._frame = Frame.of(self._family, self.candidate)
+            self._params = self._frame.params(self.candidate)
+        else:
+            found = self._target.evaluate(self.candidate.draws(self._family, noise))
+        affordable = (self._most_points - self._target.n_points) // self._n
+        max_iter = min(_MAX_ITER, max(_FEWEST_ITER, affordable))
+        memory = Memory(_MEMORY, _first_inverse(self._frame, self._params, noise, found[1]))
+        guard = _Guard(self._frame.spec, self._params, self._name)
+        path = minimise(
+            self._params, tolerance=TOLERANCE, max_iter=max_iter, memory=memory, guard=guard, keep_path=False
+        )
+        objective = Objective(self._target, self._frame, noise)
+        try:
+            path.tell(*objective.of_draws(_core.Member(self._frame.spec, self._params), *found))
+            drive([path], objective.batch)
+        finally:  # what was reached counts, whatever ended it
+            if len(path.f) and math.isfinite(path.f[-1]):
+                self.losses += path.f.tolist()
+                self._params = path.x[-1]
+                self.candidate = self._frame.candidate(self._params, self.candidate)
+        return path
+
+    def _astray(self, path: Path) -> bool:
+        """Whether the end is so far from where the search was preconditioned that it may be no optimum."""
+        assert self._frame is not None
+        return path.why.startswith(_UNBOUNDED) or _moved(self._frame.spec, self._params)
+
+    def _affordable(self, times: int) -> bool:
+        n = times * self._n
+        few = times == 1 or (n <= _MOST_DRAWS and n * self._family.noise_dim <= _MOST_NUMBERS)
+        points = self._target.n_points + _FEWEST_ITER * self._n
+        return few and len(self.losses) < _MOST_ITERATIONS and points < self._most_points
+
+    def _estimate_remaining(self, path: Path) -> float:
+        """Return the nats to the optimum over all draws.
+
+        Two estimates: from the gradient over independent draws, and from the optimum over half as many, which is three
+        times as far from this one, in squares, as this one is from that over all draws. The least is taken: heavy tails
+        of the gradient make the first too large.
+        """
+        assert self._frame is not None
+        objective = Objective(self._target, self._frame, self._noise(independent=True))
+        remaining = _remaining(path.memory, objective, self._params)
+        if self._before is None or not path.converged:
+            return remaining
+        return min(remaining, divergence(self._family, self._before, self.candidate, self._noise()) / 3.0)
 
 
-def narrow_enough(target: Counted, family: _core.FamilySpec, start: Candidate, noise: Float64) -> Candidate:
-    """Return the candidate, made so narrow that all draws have a finite log density."""
+def narrow_enough(
+    target: Counted, family: _core.FamilySpec, start: Candidate, noise: Float64
+) -> tuple[Candidate, tuple[Float64, Float64]]:
+    """Return the candidate, made so narrow that all draws have a finite log density, and what these have."""
     for _ in range(25):
         logp, grad = target.evaluate(start.draws(family, noise))
         if np.isfinite(logp).all() and np.isfinite(grad).all():
-            return start
+            return start, (logp, grad)
         start = start.shrunk(0.5)
     raise _core.TargetError(
         "the log density is not finite at some draws however close they are to the start: give init_loc inside the "
         "support, and repair a function that returns NaN"
     )
-
-
-def _minimise(
-    target: Counted, frame: Frame, params: Float64, noise: Float64, name: Callable[[int], str], max_iter: int
-) -> Path:
-    objective = Objective(target, frame, noise)
-    memory = Memory(_MEMORY, _first_inverse(target, frame, params, noise))
-    guard = _Guard(frame.spec, params, name)
-    search = minimise(params, tolerance=TOLERANCE, max_iter=max_iter, memory=memory, guard=guard, keep_path=False)
-    (path,) = drive([search], objective.batch)
-    return path
 
 
 class _Guard:
@@ -249,11 +342,20 @@ class _Guard:
         return ""
 
 
-def _first_inverse(target: Counted, frame: Frame, params: Float64, noise: Float64) -> Callable[[Float64], Float64]:
+def _first_inverse(frame: Frame, params: Float64, noise: Float64, grad: Float64) -> Callable[[Float64], Float64]:
     """Return an approximate inverse Hessian of the objective, as a product with a vector.
 
     Locations: minus E[Hessian of log p], in y, is -Cov(y)^-1 Cov(y, grad) by Stein's identity. Log scales: 2. Other
     entries of the factor: 1, times the square of what the core multiplies them with.
+
+    Parameters
+    ----------
+    frame : Frame
+    params : ndarray (P,)
+        Of the member whose draws have the gradients.
+    noise : ndarray (S, E)
+    grad : ndarray (S, D)
+        In z.
     """
     spec, dim = frame.spec, frame.spec.dim
     diagonal = np.ones(spec.n_params)
@@ -264,10 +366,9 @@ def _first_inverse(target: Counted, frame: Frame, params: Float64, noise: Float6
     else:
         diagonal[dim : 2 * dim] = 0.5
         diagonal[2 * dim :] = max(1, spec.rank)
-    if dim > MAX_DIM or len(noise) < 4 * noise.shape[1]:
+    if dim > MAX_DIM or len(noise) < 4 * noise.shape[1] or not np.isfinite(grad).all():
         return lambda v: diagonal * v
     y = _core.Member(spec, params).transform(noise)
-    _, grad = target.evaluate(frame.to_z(y))
     y -= y.mean(0)
     hessian = -np.linalg.solve(y.T @ y, y.T @ frame.pull(grad))
     values, vectors = np.linalg.eigh(0.5 * (hessian + hessian.T))
