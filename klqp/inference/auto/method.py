@@ -81,6 +81,8 @@ class Outcome:
         Calls of the log density, and points it was evaluated at.
     interrupted : bool
         Whether Ctrl-C ended it; then q is the best that was found until then.
+    n_draws : int or None
+        Base draws of the sample average of which q is the optimum; None where it is that of none.
     """
 
     params: Float64
@@ -94,6 +96,7 @@ class Outcome:
     n_calls: int
     n_points: int
     interrupted: bool = False
+    n_draws: int | None = None
 
     def record(self, check: GradientCheck | None) -> dict[str, Any]:
         """Return what a verdict needs to know of the run, given what the gradients at fresh draws say of its q."""
@@ -171,6 +174,7 @@ def find(view: FlatView, method: str, centre: Float64, key: int, before: Float64
         n_calls=target.n_calls,
         n_points=target.n_points,
         interrupted=search.interrupted,
+        n_draws=best.n_draws or None if method in ("auto", "saa") else None,
     )
 
 

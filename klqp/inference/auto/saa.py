@@ -22,7 +22,7 @@ from klqp.inference.auto.laplace import MAX_DIM
 from klqp.inference.auto.lbfgs import Memory, Path, drive, minimise
 from klqp.inference.gaussian import pack, unpack
 
-__all__ = ["Fit", "Frame", "n_draws_at_first", "optimise"]
+__all__ = ["Fit", "Frame", "Objective", "inverse_diagonal", "location_inverse", "n_draws_at_first", "optimise"]
 
 Float64 = npt.NDArray[np.float64]
 
@@ -101,24 +101,34 @@ class Objective:
 
     def __call__(self, params: Float64) -> tuple[float, Float64]:
         """Return value and gradient (P,); an infinite value where a draw has no finite log density."""
-        member = _core.Member(self._frame.spec, params)
-        if not np.isfinite(member.entropy()):
-            return math.inf, np.zeros_like(params)
-        with np.errstate(over="ignore", invalid="ignore"):
-            z = self._frame.to_z(member.transform(self._noise))
-        if not np.isfinite(z).all():
-            return math.inf, np.zeros_like(params)
-        logp, grad = self._target.evaluate(z)
-        if not (np.isfinite(logp).all() and np.isfinite(grad).all()):
-            return math.inf, np.zeros_like(params)
-        value = -float(logp.mean()) - member.entropy() - self._frame.log_det
-        gradient = member.pullback(self._noise, np.ascontiguousarray(self._frame.pull(grad) / -len(z)))
-        return value, gradient - member.entropy_gradient()
+        values, gradients = self.batch(params[None])
+        return float(values[0]), gradients[0]
 
     def batch(self, params: Float64) -> tuple[Float64, Float64]:
-        """Return values (n,) and gradients (n, P) at several parameters, one by one."""
-        out = [self(p) for p in params]
-        return np.array([value for value, _ in out]), np.array([gradient for _, gradient in out])
+        """Return values (n,) and gradients (n, P) at several parameters (n, P), with one call of the log density."""
+        values, gradients = np.full(len(params), math.inf), np.zeros(params.shape)
+        members, points = {}, []
+        for i, p in enumerate(params):
+            member = _core.Member(self._frame.spec, p)
+            if not np.isfinite(member.entropy()):
+                continue
+            with np.errstate(over="ignore", invalid="ignore"):
+                z = self._frame.to_z(member.transform(self._noise))
+            if np.isfinite(z).all():
+                members[i] = member
+                points.append(z)
+        if not members:
+            return values, gradients
+        logp, grad = self._target.evaluate(np.concatenate(points) if len(points) > 1 else points[0])
+        n = len(self._noise)
+        for k, (i, member) in enumerate(members.items()):
+            f, g = logp[k * n : (k + 1) * n], grad[k * n : (k + 1) * n]
+            if not (np.isfinite(f).all() and np.isfinite(g).all()):
+                continue
+            values[i] = -float(f.mean()) - member.entropy() - self._frame.log_det
+            pulled = member.pullback(self._noise, np.ascontiguousarray(self._frame.pull(g) / -n))
+            gradients[i] = pulled - member.entropy_gradient()
+        return values, gradients
 
 
 @dataclass(frozen=True)
@@ -250,13 +260,27 @@ class _Guard:
 
 
 def _first_inverse(target: Counted, frame: Frame, params: Float64, noise: Float64) -> Callable[[Float64], Float64]:
-    """Return an approximate inverse Hessian of the objective, as a product with a vector.
+    """Return an approximate inverse Hessian of the objective, as a product with a vector."""
+    dim, diagonal = frame.spec.dim, inverse_diagonal(frame.spec)
+    location = location_inverse(target, frame, params, noise)
+    if location is None:
+        return lambda v: diagonal * v
 
-    Locations: minus E[Hessian of log p], in y, is -Cov(y)^-1 Cov(y, grad) by Stein's identity. Log scales: 2. Other
-    entries of the factor: 1, times the square of what the core multiplies them with.
+    def times(v: Float64) -> Float64:
+        out = diagonal * v
+        out[:dim] = location(v[:dim])
+        return out
+
+    return times
+
+
+def inverse_diagonal(spec: _core.FamilySpec) -> Float64:
+    """Return the diagonal (P,) of the objective's inverse Hessian where q is a standard Normal, as the posterior is.
+
+    Locations: 1. Scales, or their logarithms: 1 / 2. Other entries of the factor: 1, times the square of what the core
+    multiplies them with.
     """
-    spec, dim = frame.spec, frame.spec.dim
-    diagonal = np.ones(spec.n_params)
+    dim, diagonal = spec.dim, np.ones(spec.n_params)
     if spec.name == "full_rank":
         diagonal[dim:] = dim
         corner = dim + np.cumsum(np.arange(1, dim + 1)) - 1
@@ -264,21 +288,26 @@ def _first_inverse(target: Counted, frame: Frame, params: Float64, noise: Float6
     else:
         diagonal[dim : 2 * dim] = 0.5
         diagonal[2 * dim :] = max(1, spec.rank)
-    if dim > MAX_DIM or len(noise) < 4 * noise.shape[1]:
-        return lambda v: diagonal * v
-    y = _core.Member(spec, params).transform(noise)
+    return diagonal
+
+
+def location_inverse(
+    target: Counted, frame: Frame, params: Float64, noise: Float64
+) -> Callable[[Float64], Float64] | None:
+    """Return the locations' part of the inverse Hessian, as a product with vectors (D,) or (n, D).
+
+    Minus E[Hessian of log p], in y, is -Cov(y)^-1 Cov(y, grad) by Stein's identity. None where there are too many
+    dimensions for a matrix, or too few draws.
+    """
+    if frame.spec.dim > MAX_DIM or len(noise) < 4 * noise.shape[1]:
+        return None
+    y = _core.Member(frame.spec, params).transform(noise)
     _, grad = target.evaluate(frame.to_z(y))
     y -= y.mean(0)
     hessian = -np.linalg.solve(y.T @ y, y.T @ frame.pull(grad))
     values, vectors = np.linalg.eigh(0.5 * (hessian + hessian.T))
     values = np.maximum(np.abs(values), _SMALLEST_CURVATURE * max(1.0, float(np.abs(values).max())))
-
-    def times(v: Float64) -> Float64:
-        out = diagonal * v
-        out[:dim] = vectors @ ((vectors.T @ v[:dim]) / values)
-        return out
-
-    return times
+    return lambda v: (v @ vectors / values) @ vectors.T
 
 
 def _remaining(memory: Memory, objective: Objective, params: Float64) -> float:
