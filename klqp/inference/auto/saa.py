@@ -297,14 +297,18 @@ def location_inverse(
     """Return the locations' part of the inverse Hessian, as a product with vectors (D,) or (n, D).
 
     Minus E[Hessian of log p], in y, is -Cov(y)^-1 Cov(y, grad) by Stein's identity. None where there are too many
-    dimensions for a matrix, or too few draws.
+    dimensions for a matrix, too few draws, or numbers out of range (a low-rank q with a scale that vanishes).
     """
     if frame.spec.dim > MAX_DIM or len(noise) < 4 * noise.shape[1]:
         return None
     y = _core.Member(frame.spec, params).transform(noise)
     _, grad = target.evaluate(frame.to_z(y))
     y -= y.mean(0)
-    hessian = -np.linalg.solve(y.T @ y, y.T @ frame.pull(grad))
+    with np.errstate(all="ignore"):
+        second, cross = y.T @ y, y.T @ frame.pull(grad)
+    if not (np.isfinite(second).all() and np.isfinite(cross).all()):
+        return None
+    hessian = -np.linalg.solve(second, cross)
     values, vectors = np.linalg.eigh(0.5 * (hessian + hessian.T))
     values = np.maximum(np.abs(values), _SMALLEST_CURVATURE * max(1.0, float(np.abs(values).max())))
     return lambda v: (v @ vectors / values) @ vectors.T
