@@ -19,6 +19,7 @@ def solve(
     *,
     tolerance: float,
     max_iter: int,
+    flat: float = 0.0,
 ) -> tuple[Float64, Float64]:
     """Solve A x = b for several b; each iteration is one product for those that are not done.
 
@@ -30,6 +31,8 @@ def solve(
     tolerance : float
         Of the residual against the right-hand side, both in the preconditioner's norm.
     max_iter : int
+    flat : float, default 0.0
+        Curvature ``p^T A p / p^T p`` up to which a direction counts as one without.
 
     Returns
     -------
@@ -52,7 +55,7 @@ def solve(
             break
         product = times(p[on])
         curvature = (p[on] * product).sum(1)
-        if not (curvature > 0).all():
+        if not (curvature > flat * (p[on] ** 2).sum(1)).all():
             raise np.linalg.LinAlgError("the matrix is not positive definite")
         alpha = (size[on] / curvature)[:, None]
         x[on] += alpha * p[on]

@@ -37,6 +37,7 @@ _FIRST_SCRAMBLE = 1 << 21  # of base draws: independent of the fit's, even with 
 _REPLICATES = 32  # sets of base draws whose gradients give the error of the optimum
 _TOLERANCE = 1e-6  # of the residual; variances have the square of it
 _MAX_ITER = 500
+_FLAT = 1e-9  # curvature, in units of q's precision, that cannot be told from none
 _RIDGE = 0.1  # curvature added where q hardly depends on a parameter
 _MOST_NUMBERS = 1 << 21  # of the points in one call of the log density, where one product does not need more
 _MOST_UNKNOWNS = 1 << 22  # of the systems solved side by side
@@ -82,8 +83,8 @@ class Response:
         TargetError
             If a draw of q has no finite log density.
         """
-        signs = np.random.Generator(np.random.Philox(key=self._key)).choice([-1.0, 1.0], self.loc.size)
-        self.along((signs * self._system.frame.scale)[None])
+        direction = np.random.Generator(np.random.Philox(key=self._key)).standard_normal(self.loc.size)
+        self._system.columns((direction / self._system.frame.scale)[None])
 
     def variance(self, at: slice) -> Float64:
         """Return the variances (k,) of some coordinates: a solve each."""
@@ -188,11 +189,12 @@ class _System:
         """Return the locations' part (k, D), in z, of the inverse Hessian times vectors (k, P)."""
         rhs = self._standard.without_turns(self._standard.times(rhs))
         try:
-            x, left = solve(self.times, self._precondition, rhs, tolerance=_TOLERANCE, max_iter=_MAX_ITER)
+            x, left = solve(self.times, self._precondition, rhs, tolerance=_TOLERANCE, max_iter=_MAX_ITER, flat=_FLAT)
         except np.linalg.LinAlgError:
             raise RuntimeError(
                 "q is not at an optimum: minus the ELBO has a direction without positive curvature there, so that it "
-                "has no linear response; run on, or start the fit elsewhere (init_loc), and look at diagnose()"
+                "has no linear response: run on, start the fit elsewhere (init_loc), or give a prior to what has none; "
+                "diagnose() says more"
             ) from None
         if (left > 1).any():
             warnings.warn(

@@ -80,6 +80,19 @@ def test_the_covariance_of_a_normal_is_exact(q, dim):
 
 
 @pytest.mark.filterwarnings("ignore::klqp.PoorFitWarning")
+def test_an_ill_conditioned_normal():
+    """Variances from 1 to a million along random axes; mean field finds less than a tenth of the deviations."""
+    dim = 50
+    axes = np.linalg.qr(np.random.default_rng(0).normal(size=(dim, dim)))[0]
+    variances = np.geomspace(1.0, 1e6, dim)
+    cov, precision = (axes * variances) @ axes.T, (axes / variances) @ axes.T
+    inference = fit(lambda z: (-0.5 * ((z @ precision) * z).sum(1), -z @ precision), dim)
+    sd = np.sqrt(np.diag(cov))
+    assert np.all(inference.posterior["z"].stddev() < 0.1 * sd)
+    np.testing.assert_allclose(inference.linear_response(seed=2)["z"].stddev(), sd, rtol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore::klqp.PoorFitWarning")
 def test_a_model_with_a_normal_posterior():
     """Linear regression with known noise, by latent variable and by linear combination."""
     rng = np.random.default_rng(3)
@@ -333,6 +346,13 @@ def test_no_optimum_is_refused():
         pytest.warns(klqp.PoorFitWarning, match="did not converge"),
         pytest.raises(RuntimeError, match="not at an optimum"),
     ):
+        inference.linear_response(seed=2)
+
+
+@pytest.mark.filterwarnings("ignore::klqp.PoorFitWarning")
+def test_improper_posteriors_are_refused():
+    inference = fit(lambda z: (-0.5 * (z.sum(1) - 1) ** 2, (1 - z.sum(1))[:, None] + 0 * z), 2)
+    with pytest.raises(RuntimeError, match="not at an optimum"):
         inference.linear_response(seed=2)
 
 

@@ -54,3 +54,10 @@ def test_too_few_iterations_are_told():
 def test_indefinite_matrices_are_refused():
     with pytest.raises(np.linalg.LinAlgError, match="not positive definite"):
         run(MATRIX - 20.0 * np.eye(DIM))
+
+
+def test_flat_directions_are_refused():
+    nearly = MATRIX - (1.0 - 1e-7) * np.eye(DIM)  # the smallest eigenvalue is 1e-7
+    assert (run(nearly, max_iter=1000)[1] <= 1).all()
+    with pytest.raises(np.linalg.LinAlgError, match="not positive definite"):
+        run(nearly, AXES[:, :1].T, flat=1e-6)
