@@ -22,6 +22,7 @@ Float64 = npt.NDArray[np.float64]
 _POSTERIOR_STREAM, _ELBO_STREAM = 1, 2  # docs/counters.md
 # Points, and numbers, handled at once when an estimate needs many draws.
 _CHUNK, _CHUNK_NUMBERS = 1000, 1 << 20
+N_DRAWS, MOMENT_KEY = 20_000, 0x6B6C7170  # for moments that have no formula
 
 
 def pieces(n: int, width: int) -> Iterator[tuple[slice, int]]:

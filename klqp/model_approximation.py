@@ -12,9 +12,9 @@ from klqp import _core
 from klqp.approximation import (
     _ELBO_STREAM,
     _POSTERIOR_STREAM,
+    MOMENT_KEY,
+    N_DRAWS,
     Approximation,
-    gauss_hermite,
-    normal_quantile,
     pieces,
 )
 from klqp.inference.compiled import CompiledModel, is_structured, n_unconstrained
@@ -27,13 +27,11 @@ from klqp.model.emitter import Emitter, ancestors
 from klqp.model.expression import Expression
 from klqp.model.parameter import Parameter, Placeholder
 from klqp.model.random_variable import Distribution, RandomVariable
+from klqp.normal_coordinates import is_identity, moments_in_space, quantile_in_space, to_unconstrained
 
 __all__ = ["ModelApproximation"]
 
 Float64 = npt.NDArray[np.float64]
-
-N_DRAWS = 20_000  # for moments that have no formula
-_MOMENT_KEY = 0x6B6C7170
 
 
 class ModelApproximation(Approximation):
@@ -126,17 +124,15 @@ class ModelApproximation(Approximation):
 
     def _find_moments(self, z: RandomVariable, in_own_space: bool) -> tuple[Float64, Float64]:
         known = self._normal_marginals(z)
-        if known is None or (in_own_space and z.space.event_ndim > 0 and not self._is_identity(z)):
-            by_formula = self._formulas(z) if in_own_space else None
-            if by_formula is not None:
-                return by_formula
-            draws = self._fixed_draws(in_own_space)[z.name].reshape(N_DRAWS, -1)
-            return draws.mean(0), draws.std(0, ddof=1)
-        loc, scale = known
-        if not in_own_space or self._is_identity(z):
-            return loc, scale
-        bijector = z.space.transform(z.shape)
-        return gauss_hermite(loc, scale, lambda u: bijector.forward(np.ascontiguousarray(u))[0])
+        if known is not None:
+            found = moments_in_space(z, *known) if in_own_space else known
+            if found is not None:
+                return found
+        by_formula = self._formulas(z) if in_own_space else None
+        if by_formula is not None:
+            return by_formula
+        draws = self._fixed_draws(in_own_space)[z.name].reshape(N_DRAWS, -1)
+        return draws.mean(0), draws.std(0, ddof=1)
 
     def _formulas(self, z: RandomVariable) -> tuple[Float64, Float64] | None:
         """Return means and standard deviations by formula, where q has them and is in the variable's space."""
@@ -162,17 +158,15 @@ class ModelApproximation(Approximation):
     def quantile(self, z: RandomVariable, probability: float) -> Float64:
         """Return quantiles of the variable's elements."""
         known = self._normal_marginals(z)
-        if known is None or (z.space.event_ndim > 0 and not self._is_identity(z)):
-            draws = self._fixed_draws(True)[z.name].reshape(N_DRAWS, -1)
-            return np.asarray(np.quantile(draws, probability, axis=0))
-        loc, scale = known
-        sign = -1.0 if z.space.bijector == "upper" else 1.0  # the one map that falls
-        u = loc + sign * scale * normal_quantile(probability)
-        return u if self._is_identity(z) else z.space.transform(z.shape).forward(u[None])[0][0]
+        found = quantile_in_space(z, *known, probability) if known is not None else None
+        if found is not None:
+            return found
+        draws = self._fixed_draws(True)[z.name].reshape(N_DRAWS, -1)
+        return np.asarray(np.quantile(draws, probability, axis=0))
 
     def covariance(self, z: RandomVariable, in_own_space: bool) -> Float64:
         """Return the covariance matrix of the variable's coordinates, flat in C order."""
-        if not in_own_space or self._is_identity(z):
+        if not in_own_space or is_identity(z):
             member = self._member(z)
             if member is not None:
                 begin = self._compiled.unconstrained[z][1]
@@ -186,16 +180,13 @@ class ModelApproximation(Approximation):
 
     def _fixed_draws(self, in_own_space: bool) -> dict[str, Float64]:
         if in_own_space not in self._cache:
-            self._cache[in_own_space] = self.draws(N_DRAWS, _MOMENT_KEY, in_own_space)
+            self._cache[in_own_space] = self.draws(N_DRAWS, MOMENT_KEY, in_own_space)
         return self._cache[in_own_space]  # type: ignore[no-any-return]
 
     def _is_own(self, z: RandomVariable) -> bool:
         """Return whether q's draws are the variable's values although these may have a transform."""
         q = self._factor[z].q
-        return isinstance(q, RandomVariable) and not self._is_identity(z) and shares_space(q, z)
-
-    def _is_identity(self, z: RandomVariable) -> bool:
-        return z.space.bijector == "identity"
+        return isinstance(q, RandomVariable) and not is_identity(z) and shares_space(q, z)
 
     def _member(self, z: RandomVariable) -> _core.Member | None:
         layout, factor = self._compiled.layout, self._factor[z]
@@ -234,15 +225,12 @@ class ModelApproximation(Approximation):
             flat = draws[z.name].reshape(n, -1)
             given[z] = flat.reshape(n, *z.shape)
             factor = self._factor[z]
-            own = self._is_own(z)
-            if self._is_identity(z) or own:
+            if self._is_own(z):
                 coordinates[z] = flat
             else:
-                bijector = z.space.transform(z.shape)
-                u = bijector.inverse(flat)
-                inside &= np.isfinite(u).all(1)
-                coordinates[z] = np.where(inside[:, None], u, 0.0)
-                total -= bijector.forward(coordinates[z])[1].sum(1)
+                coordinates[z], log_jacobian, within = to_unconstrained(z, flat)
+                inside &= within
+                total -= log_jacobian
             if isinstance(factor.q, RandomVariable):
                 given[factor.q] = coordinates[z].reshape(n, *factor.q.shape)
         for factor in self._problem.factors:

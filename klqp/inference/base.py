@@ -40,8 +40,10 @@ from klqp.inference.problem import (
     read_penalties,
     require_divergences,
 )
+from klqp.inference.response import respond
 from klqp.inference.settings import RunOptions, Settings
 from klqp.inference.verdict import Evidence, Verdict, judge
+from klqp.linear_response import LinearResponse
 from klqp.model.callbacks import ObjectiveCall
 from klqp.model.parameter import Placeholder
 from klqp.model.random_variable import RandomVariable
@@ -56,6 +58,11 @@ Float64 = npt.NDArray[np.float64]
 
 _NO_RATES = (None, np.empty(0))
 _AHEAD = 256  # steps whose learning rates `update` works out at once
+_CONVERGENCE_DRAWS = 1000  # with which `linear_response` looks whether q is an optimum
+_ONE_NORMAL = (
+    "one Normal family over all latent variables, full data without scale or parameters to be learnt, and a log "
+    "density with gradients"
+)
 _NOISE_STEPS = 20  # gradients from which `diagnose` takes their signal and noise
 _CHUNK = 65536  # steps whose learning rates are worked out at once
 
@@ -466,6 +473,56 @@ class VariationalInference(Inference):
             found = self._evidence(engine, 16 * n_draws, as_key(seed))
         return judge(found)
 
+    def linear_response(self, n_draws: int | None = None, seed: Seed = None) -> LinearResponse:
+        """Return the Normal with q's location and the linear-response covariance, from gradients alone.
+
+        It repairs variances that q is too simple for: where the posterior is a Normal its covariance is exact, for a
+        mean-field q too. For one ready-made Normal family over all latent variables, at its optimum. See
+        docs/diagnostics.md.
+
+        Parameters
+        ----------
+        n_draws : int, optional
+            Base draws, at least 16, over which the Hessian is averaged, rounded up to a power of two; default: those of
+            the fit, or of the first stage of ``method="saa"``.
+        seed : int, SeedSequence, Generator or None
+
+        Returns
+        -------
+        LinearResponse
+            A mapping from each latent variable, or its name, to its marginal, as `posterior` is; moments are computed
+            when they are asked for, and its documentation says at what cost. The call itself takes 1,000 draws, to see
+            whether q is an optimum, and one linear system.
+
+        Raises
+        ------
+        RuntimeError
+            If there is no run yet, or minus the ELBO has no positive curvature at q.
+        TargetError
+            If the log density is not finite at some draw of q.
+        ValueError
+            If q is not one Normal family, the log density has no gradient, or `n_draws` is too small.
+
+        Warns
+        -----
+        PoorFitWarning
+            If the run did not converge.
+        """
+        if n_draws is not None and positive_int("n_draws", n_draws) < 16:
+            raise ValueError(f"n_draws must be at least 16, not {n_draws}")
+        engine = self._require_engine()
+        engine.require_feeds()
+        engine.pull()
+        view, key = flat_view(self._problem, engine), as_key(seed)
+        if view is None:
+            raise ValueError(f"linear_response() needs {_ONE_NORMAL}")
+        found = self._evidence(engine, _CONVERGENCE_DRAWS, key)
+        if found.converged is False:
+            message = f"the run did not converge ({found.stopped}): linear response holds at an optimum alone"
+            warnings.warn(message, PoorFitWarning, stacklevel=2)
+        n_fitted = self._outcome.n_draws if self._outcome is not None else None
+        return respond(self._problem.latents, view, engine.run.solution, n_draws, n_fitted, key)
+
     # --- saving ----------------------------------------------------------------------------------------------
     def snapshot(self) -> dict[str, Any]:
         """Return the state after the last step as a dict of arrays, for `restore` or ``numpy.savez``."""
@@ -613,10 +670,7 @@ class VariationalInference(Inference):
         if view is None:
             if method == "auto":
                 return False
-            raise ValueError(
-                f"method={method!r} needs one Normal family over all latent variables, full data without scale or "
-                "parameters to be learnt, and a log density with gradients; use method='adam'"
-            )
+            raise ValueError(f"method={method!r} needs {_ONE_NORMAL}; use method='adam'")
         start = Start(engine.run.params, again, self._modes if again else None)
         try:
             outcome = find(view, method, start, engine.settings.key, Budget.of(engine.settings.stop))

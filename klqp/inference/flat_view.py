@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,7 @@ from klqp import _core
 from klqp._threads import get_num_threads
 from klqp.inference.engine import Engine
 from klqp.inference.log_joint import LogJoint
+from klqp.model.log_density import LogDensity
 from klqp.targets import make_target
 
 if TYPE_CHECKING:
@@ -27,12 +28,18 @@ Float64 = npt.NDArray[np.float64]
 class FlatView:
     """A log density with its gradient on R^D, and the family over it.
 
+    It can be pickled where it knows its source.
+
     Attributes
     ----------
     target : Target
     spec : FamilySpec
     names : tuple of (str, int)
         Latent variables with the number of their coordinates, in order.
+    source : LogDensity or LogJoint, optional
+        What the target was made of.
+    dtype : dtype, default float64
+        What the log density is called with.
     n_threads : int
         Most threads for a native log density.
     """
@@ -40,6 +47,8 @@ class FlatView:
     target: _core.Target
     spec: _core.FamilySpec
     names: tuple[tuple[str, int], ...]
+    source: LogDensity | LogJoint | None = None
+    dtype: npt.DTypeLike = np.float64
     n_threads: int = 1
 
     def evaluate(self, z: Float64) -> tuple[Float64, Float64]:
@@ -57,6 +66,10 @@ class FlatView:
             i -= size
         raise IndexError(i)
 
+    def __reduce__(self) -> Any:
+        spec = (self.spec.name, self.spec.dim, self.spec.rank, self.spec.scale)
+        return _rebuilt, (self.source, spec, self.names, self.dtype)
+
 
 def flat_view(problem: Problem, engine: Engine | ModelEngine) -> FlatView | None:
     """Return the view of an engine's fit; None where there is more to it than one family, or no gradient."""
@@ -66,8 +79,10 @@ def flat_view(problem: Problem, engine: Engine | ModelEngine) -> FlatView | None
             return None
         z, (factor,) = problem.latents[0], problem.factors
         assert factor.family is not None
-        target = make_target(z.fn, z.shape, engine.settings.dtype)  # type: ignore[attr-defined]
-        return FlatView(target, factor.family.spec(z.size), ((z.name, z.size),), engine.settings.n_threads)
+        assert isinstance(z, LogDensity)
+        dtype = engine.settings.dtype
+        target = make_target(z.fn, z.shape, dtype)
+        return FlatView(target, factor.family.spec(z.size), ((z.name, z.size),), z, dtype, engine.settings.n_threads)
     settings = engine.settings
     whole = len(engine.problem.factors) == 1 and engine.problem.factors[0].family is not None
     plain = not (problem.conditional or problem.penalties or problem.parameters() or problem.unlisted)
@@ -77,4 +92,13 @@ def flat_view(problem: Problem, engine: Engine | ModelEngine) -> FlatView | None
     (factor,) = engine.problem.factors
     spec, _ = engine.compiled.layout.families[factor]
     names = tuple((name, part.stop - part.start) for name, part in log_joint.slices.items())
-    return FlatView(log_joint.__klqp_target__(), spec, names, settings.n_threads)
+    return FlatView(log_joint.__klqp_target__(), spec, names, log_joint, n_threads=settings.n_threads)
+
+
+def _rebuilt(
+    source: LogDensity | LogJoint, spec: tuple[str, int, int, str], names: Any, dtype: npt.DTypeLike
+) -> FlatView:
+    own = isinstance(source, LogJoint)
+    target = source.__klqp_target__() if own else make_target(source.fn, source.shape, dtype)  # type: ignore[union-attr]
+    name, dim, rank, scale = spec
+    return FlatView(target, _core.FamilySpec(name, dim, rank=rank, scale=scale), names, source, dtype)

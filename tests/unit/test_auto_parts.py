@@ -16,7 +16,7 @@ from klqp.inference.auto.laplace import polished_mode
 from klqp.inference.auto.lbfgs import Memory, drive, minimise
 from klqp.inference.auto.pathfinder import PathNormal, along
 from klqp.inference.auto.properness import improper_direction
-from klqp.inference.auto.saa import Frame, Objective, n_draws_at_first, optimise
+from klqp.inference.auto.saa import Frame, Objective, location_inverse, n_draws_at_first, optimise
 from klqp.inference.flat_view import FlatView
 from klqp.inference.gaussian import factor_times, pack, unpack
 from klqp.targets import make_target
@@ -369,3 +369,32 @@ def test_unpack_is_what_pack_was_given():
     given = (rng.normal(size=4), rng.uniform(0.1, 2, 4), rng.normal(size=(4, 2)))
     for a, b in zip(given, unpack(spec, pack(spec, *given)), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-12)
+
+
+@pytest.mark.parametrize(("name", "rank"), FAMILIES)
+def test_a_batch_is_one_call_and_gives_what_its_members_do(name, rank):
+    target = counted(skewed, family=name, rank=rank)
+    frame = Frame.of(target.view.spec, unit(target.view.spec))
+    objective = Objective(target, frame, base_draws(64, target.view.spec.noise_dim, 1, 0))
+    params = frame.params(unit(target.view.spec)) + 0.1 * np.random.default_rng(5).normal(size=(3, frame.spec.n_params))
+    params[1, -1] = np.nan  # has no value, and does not disturb the others
+    before = target.n_calls
+    values, gradients = objective.batch(params)
+    assert target.n_calls == before + 1
+    assert math.isinf(values[1])
+    assert not gradients[1].any()
+    for i in (0, 2):
+        value, gradient = objective(params[i])
+        assert values[i] == pytest.approx(value, rel=1e-12)
+        np.testing.assert_allclose(gradients[i], gradient, rtol=1e-9, atol=1e-12)
+
+
+def test_a_scale_that_vanished_leaves_no_curvature_to_estimate():
+    target = counted(skewed, family="low_rank", rank=1)
+    start = unit(target.view.spec)
+    noise = base_draws(64, target.view.spec.noise_dim, 1, 0)
+    for scale, usable in ((1e-160, False), (1.0, True)):
+        start.scale[0] = scale
+        frame = Frame.of(target.view.spec, start)
+        _, grad = target.evaluate(start.draws(target.view.spec, noise))
+        assert (location_inverse(frame, frame.params(start), noise, grad) is not None) == usable

@@ -89,6 +89,8 @@ class Outcome:
         Whether Ctrl-C or a budget did.
     modes : ndarray (K, D) or None
         Local optima of the log density that were found.
+    n_draws : int or None
+        Base draws of the sample average of which q is the optimum; None where it is that of none.
     """
 
     params: Float64
@@ -104,6 +106,7 @@ class Outcome:
     interrupted: bool = False
     cut_short: bool = False
     modes: Float64 | None = None
+    n_draws: int | None = None
 
     def record(self, check: GradientCheck | None) -> dict[str, Any]:
         """Return what a verdict needs to know of the run, given what the gradients at fresh draws say of its q."""
@@ -203,6 +206,7 @@ def find(view: FlatView, method: str, start: Start, key: int, budget: Budget | N
         interrupted=isinstance(search.stopped, KeyboardInterrupt),
         cut_short=search.stopped is not None,
         modes=search.modes,
+        n_draws=best.fit.n_draws or None if method in ("auto", "saa") else None,
     )
 
 

@@ -23,7 +23,16 @@ from klqp.inference.auto.laplace import MAX_DIM
 from klqp.inference.auto.lbfgs import Memory, Path, drive, minimise
 from klqp.inference.gaussian import pack, unpack
 
-__all__ = ["Fit", "Frame", "SampleAverages", "n_draws_at_first", "optimise"]
+__all__ = [
+    "Fit",
+    "Frame",
+    "Objective",
+    "SampleAverages",
+    "inverse_diagonal",
+    "location_inverse",
+    "n_draws_at_first",
+    "optimise",
+]
 
 Float64 = npt.NDArray[np.float64]
 
@@ -102,14 +111,8 @@ class Objective:
 
     def __call__(self, params: Float64) -> tuple[float, Float64]:
         """Return value and gradient (P,); an infinite value where a draw has no finite log density."""
-        member = _core.Member(self._frame.spec, params)
-        if not np.isfinite(member.entropy()):
-            return math.inf, np.zeros_like(params)
-        with np.errstate(over="ignore", invalid="ignore"):
-            z = self._frame.to_z(member.transform(self._noise))
-        if not np.isfinite(z).all():
-            return math.inf, np.zeros_like(params)
-        return self.of_draws(member, *self._target.evaluate(z))
+        values, gradients = self.batch(params[None])
+        return float(values[0]), gradients[0]
 
     def of_draws(self, member: _core.Member, logp: Float64, grad: Float64) -> tuple[float, Float64]:
         """Return value and gradient (P,) from log densities (S,) and gradients (S, D) at the draws of a member."""
@@ -120,9 +123,26 @@ class Objective:
         return value, gradient - member.entropy_gradient()
 
     def batch(self, params: Float64) -> tuple[Float64, Float64]:
-        """Return values (n,) and gradients (n, P) at several parameters, one by one."""
-        out = [self(p) for p in params]
-        return np.array([value for value, _ in out]), np.array([gradient for _, gradient in out])
+        """Return values (n,) and gradients (n, P) at several parameters (n, P), with one call of the log density."""
+        values, gradients = np.full(len(params), math.inf), np.zeros(params.shape)
+        members, points = {}, []
+        for i, p in enumerate(params):
+            member = _core.Member(self._frame.spec, p)
+            if not np.isfinite(member.entropy()):
+                continue
+            with np.errstate(over="ignore", invalid="ignore"):
+                z = self._frame.to_z(member.transform(self._noise))
+            if np.isfinite(z).all():
+                members[i] = member
+                points.append(z)
+        if not members:
+            return values, gradients
+        logp, grad = self._target.evaluate(np.concatenate(points) if len(points) > 1 else points[0])
+        n = len(self._noise)
+        for k, (i, member) in enumerate(members.items()):
+            own = slice(k * n, (k + 1) * n)
+            values[i], gradients[i] = self.of_draws(member, logp[own], grad[own])
+        return values, gradients
 
 
 @dataclass(frozen=True)
@@ -345,9 +365,6 @@ class _Guard:
 def _first_inverse(frame: Frame, params: Float64, noise: Float64, grad: Float64) -> Callable[[Float64], Float64]:
     """Return an approximate inverse Hessian of the objective, as a product with a vector.
 
-    Locations: minus E[Hessian of log p], in y, is -Cov(y)^-1 Cov(y, grad) by Stein's identity. Log scales: 2. Other
-    entries of the factor: 1, times the square of what the core multiplies them with.
-
     Parameters
     ----------
     frame : Frame
@@ -357,8 +374,26 @@ def _first_inverse(frame: Frame, params: Float64, noise: Float64, grad: Float64)
     grad : ndarray (S, D)
         In z.
     """
-    spec, dim = frame.spec, frame.spec.dim
-    diagonal = np.ones(spec.n_params)
+    dim, diagonal = frame.spec.dim, inverse_diagonal(frame.spec)
+    location = location_inverse(frame, params, noise, grad)
+    if location is None:
+        return lambda v: diagonal * v
+
+    def times(v: Float64) -> Float64:
+        out = diagonal * v
+        out[:dim] = location(v[:dim])
+        return out
+
+    return times
+
+
+def inverse_diagonal(spec: _core.FamilySpec) -> Float64:
+    """Return the diagonal (P,) of the objective's inverse Hessian where q is a standard Normal, as the posterior is.
+
+    Locations: 1. Scales, or their logarithms: 1 / 2. Other entries of the factor: 1, times the square of what the core
+    multiplies them with.
+    """
+    dim, diagonal = spec.dim, np.ones(spec.n_params)
     if spec.name == "full_rank":
         diagonal[dim:] = dim
         corner = dim + np.cumsum(np.arange(1, dim + 1)) - 1
@@ -366,20 +401,29 @@ def _first_inverse(frame: Frame, params: Float64, noise: Float64, grad: Float64)
     else:
         diagonal[dim : 2 * dim] = 0.5
         diagonal[2 * dim :] = max(1, spec.rank)
-    if dim > MAX_DIM or len(noise) < 4 * noise.shape[1] or not np.isfinite(grad).all():
-        return lambda v: diagonal * v
-    y = _core.Member(spec, params).transform(noise)
+    return diagonal
+
+
+def location_inverse(
+    frame: Frame, params: Float64, noise: Float64, grad: Float64
+) -> Callable[[Float64], Float64] | None:
+    """Return the locations' part of the inverse Hessian, as a product with vectors (D,) or (n, D).
+
+    Minus E[Hessian of log p], in y, is -Cov(y)^-1 Cov(y, grad) by Stein's identity. None where there are too many
+    dimensions for a matrix, too few draws, or numbers out of range (a low-rank q with a scale that vanishes).
+    """
+    if frame.spec.dim > MAX_DIM or len(noise) < 4 * noise.shape[1]:
+        return None
+    y = _core.Member(frame.spec, params).transform(noise)
     y -= y.mean(0)
-    hessian = -np.linalg.solve(y.T @ y, y.T @ frame.pull(grad))
+    with np.errstate(all="ignore"):
+        second, cross = y.T @ y, y.T @ frame.pull(grad)
+    if not (np.isfinite(second).all() and np.isfinite(cross).all()):
+        return None
+    hessian = -np.linalg.solve(second, cross)
     values, vectors = np.linalg.eigh(0.5 * (hessian + hessian.T))
     values = np.maximum(np.abs(values), _SMALLEST_CURVATURE * max(1.0, float(np.abs(values).max())))
-
-    def times(v: Float64) -> Float64:
-        out = diagonal * v
-        out[:dim] = vectors @ ((vectors.T @ v[:dim]) / values)
-        return out
-
-    return times
+    return lambda v: (v @ vectors / values) @ vectors.T
 
 
 def _remaining(memory: Memory, objective: Objective, params: Float64) -> float:
