@@ -23,7 +23,8 @@ from klqp.errors import InterruptedRunWarning, PoorFitWarning, TargetError
 from klqp.families import Family
 from klqp.inference.auto.method import METHODS, Outcome, find, stochastic_options
 from klqp.inference.compiled import sort_factors
-from klqp.inference.diagnosis import check_gradients, evidence, fresh_draws, still_rising
+from klqp.inference.coverage import missing_mass
+from klqp.inference.diagnosis import Draws, check_gradients, evidence, fresh_draws, still_rising
 from klqp.inference.engine import Engine, as_state
 from klqp.inference.estimator import Demand
 from klqp.inference.flat_view import FlatView, flat_view
@@ -504,16 +505,21 @@ class VariationalInference(Inference):
         kept["_log"] = None
         if self._engine is None:
             return {**kept, "_engine": None}
-        return {**kept, "_engine": (self._engine.settings, self._engine.choice, self.snapshot())}
+        return {**kept, "_engine": (self._engine.settings, self._known(), self.snapshot())}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _engine=None, _ahead=_NO_RATES, _progress=Progress(), _posterior=None)
         if state["_engine"] is not None:
-            settings, choice, snapshot = state["_engine"]
-            self._engine = self._make_engine(settings, self._own_normals, choice=choice)
+            settings, known, snapshot = state["_engine"]
+            self._engine = self._make_engine(settings, self._own_normals, **known)
             self.restore(snapshot)
 
     # --- inside ----------------------------------------------------------------------------------------------
+    def _known(self) -> dict[str, Any]:
+        """Return what an engine need not find out again."""
+        engine = self._require_engine()
+        return {"choice": engine.choice, "gives_gradient": engine.gives_gradient}
+
     def _prepare(self, options: Mapping[str, Any], earlier: Engine | ModelEngine | None) -> None:
         """Build the run for `options`, going on from an `earlier` one if there is one."""
         settings = Settings.read(options, self._problem)
@@ -560,15 +566,15 @@ class VariationalInference(Inference):
 
     def _evidence(self, engine: Engine | ModelEngine, n_draws: int, key: int) -> Evidence:
         view, params = flat_view(self._problem, engine), engine.run.solution
-        draws = fresh_draws(self.posterior._approximation, view, params, n_draws, key)
+        approximation = self.posterior._approximation
+        draws = fresh_draws(approximation, view, params, n_draws, key)
         check = check_gradients(view.spec, params, draws) if view is not None else None
-        first = self.rejections["first"]
+        first, known = self.rejections["first"], self._known_of_q(approximation, view, params, draws, key)
         if self._outcome is not None:
-            return evidence(draws, check, first_rejected=first, full_rank=_is_full(view), **self._outcome.record(check))
+            return evidence(draws, check, first_rejected=first, **known, **self._outcome.record(check))
         n_steps = engine.run.step_count - self._cycle[0]
         rising = still_rising(engine.run.trace["loss"][self._cycle[0] :])
         record: dict[str, Any] = {"stopped": _ended(n_steps, self.stop_reason)}
-        record["full_rank"] = _is_full(view)
         record["converged"] = check.converged if check is not None else None if rising is None else not rising
         if rising:
             record["converged"] = False
@@ -577,7 +583,17 @@ class VariationalInference(Inference):
             noise = self.gradient_noise(_NOISE_STEPS, seed=key)
             signal, power = (math.hypot(*(getattr(m, name) for m in noise.values())) for name in ("signal", "noise"))
             record["signal_to_noise"] = signal / power if power > 0 else math.inf
-        return evidence(draws, check, first_rejected=first, **record)
+        return evidence(draws, check, first_rejected=first, **known, **record)
+
+    @staticmethod
+    def _known_of_q(
+        approximation: Approximation, view: FlatView | None, params: Float64, draws: Draws, key: int
+    ) -> dict[str, Any]:
+        """Return what a verdict needs to know of q's family."""
+        known: dict[str, Any] = {"family": approximation.family_name()}
+        if view is not None and view.spec.components and draws.noise is not None:
+            known["missing"] = missing_mass(view, params, draws.log_p, draws.noise, key)
+        return known
 
     def _chosen(self, method: str, options: Mapping[str, Any]) -> str:
         """Return the method to use for a run with these keywords.
@@ -705,7 +721,3 @@ def _ended(n_steps: int, reason: str | None) -> str:
     if reason == "steps":
         return f"it ended after {n_steps} steps"
     return f"it stopped after {n_steps} steps ({reason})" if reason else f"it has taken {n_steps} steps so far"
-
-
-def _is_full(view: FlatView | None) -> bool:
-    return view is not None and view.spec.name == "full_rank"

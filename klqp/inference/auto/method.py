@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from klqp import _core
+from klqp.family_parts import normal_part
 from klqp.inference.auto.bam import match
 from klqp.inference.auto.base_draws import base_draws
+from klqp.inference.auto.boosting import Growth, from_modes, grow, with_modes
 from klqp.inference.auto.candidate import Candidate, from_path, from_precision
 from klqp.inference.auto.climb import climb, start_points
 from klqp.inference.auto.counted import Counted
 from klqp.inference.auto.laplace import MAX_DIM, polished_mode
+from klqp.inference.auto.mixture import MixtureFit, Parts, draw
 from klqp.inference.auto.pathfinder import along
 from klqp.inference.auto.properness import improper_direction
 from klqp.inference.auto.saa import Fit, optimise
+from klqp.inference.auto.student_t import START_DF, stretched
 from klqp.inference.diagnosis import GradientCheck
 from klqp.inference.flat_view import FlatView
-from klqp.inference.gaussian import pack, unpack
+from klqp.inference.gaussian import unpack
 from klqp.inference.verdict import SMALL
 
 __all__ = ["METHODS", "Outcome", "find", "stochastic_options"]
@@ -49,6 +53,9 @@ _STOCHASTIC = (
 
 _FULL_RANK_NUMBERS = 1 << 21  # draws times coordinates up to which sample averages bound the full-rank family
 _ELBO_DRAWS = 32
+_NEARLY_NORMAL = 1e5  # degrees of freedom of a Student-t that stands for a Normal, taken where it is better by
+_SLACK = 0.05  # nats
+_T_DRAWS = 256  # the same for Student-t's, whose moments are not exact
 _PATHS, _POINTS = 3, 8  # paths, and points of each, that Normals are tried from
 _CLOSE = 1.0  # nats a coordinate by which a Normal's ELBO may be below its mode's mass
 _PLAIN = (1.0, 0.1)  # standard deviations of Normals around the start that are tried, too
@@ -140,27 +147,34 @@ def find(view: FlatView, method: str, centre: Float64, key: int, before: Float64
     ValueError
         If the method cannot fit the family.
     """
-    spec = view.spec
+    spec, normal = view.spec, normal_part(view.spec)
     if method == "bam" and spec.name != "full_rank":
         raise ValueError(f"method='bam' fits q='full_rank', not {spec.name!r}")
-    if spec.name == "full_rank" and 4 * spec.dim**2 > _FULL_RANK_NUMBERS:
+    if method == "pathfinder" and not spec.normal:
+        raise ValueError(f"method='pathfinder' fits Normals, not {spec.name!r}")
+    if normal.name == "full_rank" and 4 * spec.dim**2 > _FULL_RANK_NUMBERS:
         if method == "auto":
             return None
-        raise ValueError(f"q='full_rank' in {spec.dim} dimensions is too large for method={method!r}: use 'adam'")
+        raise ValueError(f"q={spec.name!r} in {spec.dim} dimensions is too large for method={method!r}: use 'adam'")
     target = Counted(view)
-    search = _Search(target, centre, key)
-    candidates = search.candidates(before, method)
+    search = _Search(target, normal, centre, key, max(_MODES, spec.components))
+    # Of a mixture before the components are taken up later.
+    candidates = search.candidates(None if spec.components else before, method)
     ranked = search.rank(candidates)
     fits = _fits(search, ranked, method)
     if not fits:
         return None
+    if spec.components:
+        return _mixture(search, target, fits, before, method)
+    if not spec.normal:
+        fits = _stretched(search, target, fits)
     elbos = [search.elbo(fit.candidate) for fit in fits]
     order = sorted(range(len(fits)), key=lambda i: (not fits[i].converged, -elbos[i]))
     best = fits[order[0]]
     finite = [elbos[i] for i in order if math.isfinite(elbos[i])]
-    other = search.mass_elsewhere(best.candidate, elbos[order[0]])
+    other = search.mass_elsewhere([best.candidate], elbos[order[0]])
     return Outcome(
-        params=pack(spec, best.candidate.loc, best.candidate.scale, best.candidate.rest),
+        params=best.candidate.params(spec),
         converged=best.converged,
         why=best.why,
         remaining=None if math.isnan(best.remaining) else best.remaining,
@@ -188,6 +202,69 @@ def _fits(search: _Search, ranked: list[tuple[float, Candidate]], method: str) -
         if method != "auto":
             raise
         return []
+
+
+def _stretched(search: _Search, target: Counted, fits: list[Fit]) -> list[Fit]:
+    """Return the Student-t fits that start from Normal ones."""
+    df = target.view.spec.df or START_DF
+    out: list[Fit] = []
+    try:
+        for fit in fits:
+            found = stretched(target, fit, search.key, target.view.coordinate)
+            nearly = replace(fit.candidate, df=target.view.spec.df or _NEARLY_NORMAL)
+            worse = search.elbo(found.candidate) < search.elbo(nearly) - _SLACK
+            out.append(replace(found, candidate=nearly) if worse else found)
+    except KeyboardInterrupt:
+        search.interrupted = True
+        best = fits[0]
+        start = replace(best.candidate, df=df)
+        out = out or [replace(best, candidate=start, converged=False, why="it was interrupted")]
+    return out
+
+
+def _mixture(search: _Search, target: Counted, fits: list[Fit], before: Float64 | None, method: str) -> Outcome:
+    """Return the mixture that grows from Normal fits of different modes, and from the q before."""
+    spec = target.view.spec
+    elbos = [search.elbo(fit.candidate) for fit in fits]
+    starts = tuple(sorted((elbo for elbo in elbos if math.isfinite(elbo)), reverse=True))
+    order = sorted(range(len(fits)), key=lambda i: (not fits[i].converged, -elbos[i]))
+    best = fits[order[0]]
+    alone = Parts(search.spec, np.ones(1), (best.candidate,))
+    if search.interrupted or not best.converged:
+        growth = Growth(MixtureFit(alone, False, best.why, best.remaining, best.n_draws, best.losses), 1, 0)
+    else:
+        usable = [i for i in order if fits[i].converged]
+        modes = distinct([fits[i].candidate for i in usable])
+        parts = from_modes(
+            search.spec, [fits[usable[i]].candidate for i in modes], [elbos[usable[i]] for i in modes], spec.components
+        )
+        if before is not None:
+            parts = with_modes(Parts.of_params(spec, before), parts, spec.components)
+        growth = grow(target, parts, spec.components, search.key)
+    parts, fit = growth.fit.parts, growth.fit
+    search.interrupted |= growth.interrupted
+    elbo = search.elbo_of_parts(parts)
+    if not elbo >= starts[0] if starts else False:  # never worse than one Normal
+        parts, elbo = alone, starts[0]
+    n = len(parts.normals)
+    how = f"sample averages over {fit.n_draws} scrambled Sobol draws of each component, L-BFGS"
+    words = (
+        f"{how}, {n} component{'s' if n > 1 else ''} ({growth.n_modes} from modes, {growth.n_tried} others tried; "
+        f"{search.n_starts} starts; {target.n_calls} calls, {target.n_points} points)"
+    )
+    return Outcome(
+        params=parts.params(spec),
+        converged=fit.converged,
+        why=fit.why,
+        remaining=None if math.isnan(fit.remaining) else fit.remaining,
+        starts=starts,
+        other_mode=search.mass_elsewhere(parts.normals, elbo),
+        words=words,
+        losses=np.array(best.losses + fit.losses),
+        n_calls=target.n_calls,
+        n_points=target.n_points,
+        interrupted=search.interrupted,
+    )
 
 
 def _words(method: str, fit: Fit, n_starts: int, target: Counted) -> str:
@@ -228,8 +305,9 @@ class _Mode:
 class _Search:
     """The starts of a fit, what became of them, and the candidates that they gave."""
 
-    def __init__(self, target: Counted, centre: Float64, key: int) -> None:
-        self._target, self._spec, self._key, self._centre = target, target.view.spec, key, centre
+    def __init__(self, target: Counted, spec: _core.FamilySpec, centre: Float64, key: int, most: int) -> None:
+        self._target, self._centre, self._most = target, centre, most
+        self.spec, self.key = spec, key
         self.interrupted = False
         self.smooth = True  # whether a mode with its curvature is near the mass around it
         rng = np.random.Generator(np.random.Philox(key=key))
@@ -238,17 +316,17 @@ class _Search:
         self._order = sorted(range(self.n_starts), key=lambda i: self._paths[i].f[-1])
         self._modes: list[_Mode] = []
         # Draws in other scrambles than those of the optimisation.
-        self._noise = base_draws(_ELBO_DRAWS, self._spec.noise_dim, key, 1 << 20)
+        self._noise = base_draws(_ELBO_DRAWS, self.spec.noise_dim, key, 1 << 20)
 
     def candidates(self, before: Float64 | None, method: str) -> list[Candidate]:
         """Return the candidates: the q before, the Normals of the modes' curvatures, and those along the best paths.
 
         The latter are left out where a mode's Normal is near the mass around that mode.
         """
-        spec: _core.FamilySpec = self._spec
+        spec: _core.FamilySpec = self.spec
         out: list[Candidate] = []
         if before is not None:
-            out.append(Candidate(*unpack(spec, before), origin="the q before", start=-1))
+            out.append(Candidate(*unpack(spec, before[: spec.n_params]), origin="the q before", start=-1))
         for i in self._order:
             mode = self._new_mode(i)
             if mode is not None:
@@ -270,7 +348,7 @@ class _Search:
 
     def _new_mode(self, i: int) -> _Mode | None:
         path = self._paths[i]
-        if self._spec.dim > MAX_DIM or len(self._modes) >= _MODES:
+        if self.spec.dim > MAX_DIM or len(self._modes) >= self._most:
             return None
         x = path.x[-1]
         if any(mode.distance(x) < 0.1 for mode in self._modes):
@@ -291,21 +369,29 @@ class _Search:
     def rank(self, candidates: list[Candidate]) -> list[tuple[float, Candidate]]:
         """Return the candidates with their ELBOs from common draws, the best first."""
         usable = [c for c in candidates if np.isfinite(c.loc).all() and np.all(c.scale > 0)]
-        z = np.concatenate([c.draws(self._spec, self._noise) for c in usable])
+        z = np.concatenate([c.draws(self.spec, self._noise) for c in usable])
         logp = np.where(np.isfinite(z).all(1), self._target.evaluate(np.nan_to_num(z))[0], -np.inf)
         elbos = [self._elbo_of(c, part) for c, part in zip(usable, logp.reshape(len(usable), -1), strict=True)]
         return sorted(zip(elbos, usable, strict=True), key=lambda pair: -pair[0])
 
     def elbo(self, candidate: Candidate) -> float:
         """Return the ELBO from the common draws."""
-        return self._elbo_of(candidate, self._target.evaluate(candidate.draws(self._spec, self._noise))[0])
+        if candidate.df is None:
+            return self._elbo_of(candidate, self._target.evaluate(candidate.draws(self.spec, self._noise))[0])
+        whole = self._target.view.spec
+        noise = base_draws(_T_DRAWS, whole.noise_dim, self.key, 1 << 20)
+        return self._elbo_of(candidate, self._target.evaluate(candidate.draws(whole, noise))[0])
+
+    def elbo_of_parts(self, parts: Parts) -> float:
+        """Return the ELBO of a mixture."""
+        return draw(self._target, parts, _ELBO_DRAWS, self.key, 1 << 20).elbo
 
     def _elbo_of(self, candidate: Candidate, logp: Float64) -> float:
-        params = pack(self._spec, candidate.loc, candidate.scale, candidate.rest)
+        spec = self.spec if candidate.df is None else self._target.view.spec
         usable = logp[np.isfinite(logp)]
         if len(usable) < 0.9 * len(logp):
             return -math.inf
-        return float(usable.mean()) + _core.Member(self._spec, params).entropy()
+        return float(usable.mean()) + _core.Member(spec, candidate.params(spec)).entropy()
 
     def fits(self, ranked: list[tuple[float, Candidate]], method: str) -> list[Fit]:
         """Return fits from the best candidate, and from those of other modes that may be better in the end."""
@@ -317,7 +403,7 @@ class _Search:
             new = all(
                 _far(candidate, other) or not (self.smooth or candidate.start == other.start) for _, other in chosen
             )
-            if len(chosen) < _MODES and new:
+            if len(chosen) < self._most and new:
                 chosen.append((elbo, candidate))
         fits: list[Fit] = []
         try:
@@ -331,15 +417,19 @@ class _Search:
 
     def _fit(self, candidate: Candidate, method: str) -> Fit:
         if method == "bam":
-            return match(self._target, self._spec, candidate, self._key)
-        return optimise(self._target, self._spec, candidate, self._key, self._target.view.coordinate)
+            return match(self._target, self.spec, candidate, self.key)
+        return optimise(self._target, self.spec, candidate, self.key, self._target.view.coordinate)
 
-    def mass_elsewhere(self, best: Candidate, elbo: float) -> float:
-        """Return the share of the mass of modes that q does not cover, by Laplace's formula."""
-        apart = [m.log_mass for m in self._modes if _away(m.x, best) > _APART]
+    def mass_elsewhere(self, best: Sequence[Candidate], elbo: float) -> float:
+        """Return the share of the mass of modes that q, one Normal or several, does not cover, by Laplace's formula."""
+
+        def covered(mode: _Mode) -> bool:
+            return any(_away(mode.x, normal) <= _APART for normal in best)
+
+        apart = [m.log_mass for m in self._modes if not covered(m)]
         if not apart or not math.isfinite(elbo):
             return 0.0
-        own = max([elbo, *(m.log_mass for m in self._modes if _away(m.x, best) <= _APART)])
+        own = max([elbo, *(m.log_mass for m in self._modes if covered(m))])
         others = sum(math.exp(min(700.0, mass - own)) for mass in apart)
         return others / (1.0 + others)
 
@@ -354,6 +444,15 @@ def _away(x: Float64, candidate: Candidate) -> float:
     """Return how far a point is from a candidate, in its largest coordinate's marginal standard deviations."""
     spread = np.sqrt(candidate.scale**2 + (candidate.rest**2).sum(1))
     return float(np.max(np.abs(x - candidate.loc) / spread))
+
+
+def distinct(candidates: Sequence[Candidate]) -> list[int]:
+    """Return the numbers of candidates that are in different places, the first of each place."""
+    out: list[int] = []
+    for i, candidate in enumerate(candidates):
+        if all(_far(candidate, candidates[j]) for j in out):
+            out.append(i)
+    return out
 
 
 def _far(a: Candidate, b: Candidate) -> bool:

@@ -9,20 +9,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from klqp import _core
+from klqp.family_parts import df_of, normal_part
 from klqp.inference.auto.base_draws import base_draws, fewest_draws
 from klqp.inference.auto.candidate import Candidate
 from klqp.inference.auto.counted import Counted
+from klqp.inference.auto.df_curvature import with_df
 from klqp.inference.auto.laplace import MAX_DIM
 from klqp.inference.auto.lbfgs import Memory, Path, drive, minimise
 from klqp.inference.gaussian import pack, unpack
 
-__all__ = ["Fit", "Frame", "n_draws_at_first", "optimise"]
+__all__ = ["Fit", "Frame", "first_inverse", "n_draws_at_first", "optimise"]
 
 Float64 = npt.NDArray[np.float64]
 
@@ -59,14 +61,14 @@ class Frame:
     @classmethod
     def of(cls, family: _core.FamilySpec, start: Candidate) -> Frame:
         """Return the coordinates of a candidate."""
-        spec = _core.FamilySpec(family.name, family.dim, rank=family.rank, scale="exp")
-        return cls(spec, start.loc, start.scale, start.rest if family.name == "full_rank" else None)
+        spec = _core.FamilySpec(family.name, family.dim, rank=family.rank, scale="exp", df=family.df)
+        return cls(spec, start.loc, start.scale, start.rest if normal_part(family).name == "full_rank" else None)
 
     def params(self, start: Candidate) -> Float64:
         """Return the parameters in y of the candidate that the coordinates are of."""
         dim = self.spec.dim
         rest = start.rest / start.scale[:, None] if self.spec.name == "low_rank" else np.zeros((dim, dim))
-        return pack(self.spec, np.zeros(dim), np.ones(dim), rest)
+        return pack(self.spec, np.zeros(dim), np.ones(dim), rest, start.df)
 
     def to_z(self, y: Float64) -> Float64:
         """Return points z (S, D) of points y."""
@@ -82,10 +84,16 @@ class Frame:
         """Return the member that parameters in y stand for."""
         loc, scale, rest = unpack(self.spec, params)
         loc_z = self.to_z(loc[None])[0]
+        df = None if like.df is None else df_of(self.spec, params)
         if self.lower is None:
-            return Candidate(loc_z, self.scale * scale, self.scale[:, None] * rest, like.origin, like.start)
+            return replace(like, loc=loc_z, scale=self.scale * scale, rest=self.scale[:, None] * rest, df=df)
         factor = (np.diag(self.scale) + self.lower) @ (np.diag(scale) + rest)
-        return Candidate(loc_z, np.diag(factor).copy(), np.tril(factor, -1), like.origin, like.start)
+        return replace(like, loc=loc_z, scale=np.diag(factor).copy(), rest=np.tril(factor, -1), df=df)
+
+    def factor(self) -> Float64:
+        """Return the factor (D, D)."""
+        diagonal = np.diag(self.scale)
+        return diagonal if self.lower is None else diagonal + self.lower
 
     @property
     def log_det(self) -> float:
@@ -150,7 +158,7 @@ def n_draws_at_first(spec: _core.FamilySpec) -> int:
 
     The problem is bounded with more than D + 1 draws (full rank), rank + 2 or 2; moments are made exact with 4 E.
     """
-    if spec.name == "full_rank":
+    if normal_part(spec).name == "full_rank":
         return max(128, fewest_draws(2 * spec.dim))
     enough = fewest_draws(spec.noise_dim)
     most = _MOST_NUMBERS if spec.name == "mean_field" else _MOST_AT_FIRST
@@ -221,7 +229,7 @@ def _minimise(
     target: Counted, frame: Frame, params: Float64, noise: Float64, name: Callable[[int], str], max_iter: int
 ) -> Path:
     objective = Objective(target, frame, noise)
-    memory = Memory(_MEMORY, _first_inverse(target, frame, params, noise))
+    memory = Memory(_MEMORY, first_inverse(target, frame, params, noise))
     guard = _Guard(frame.spec, params, name)
     search = minimise(params, tolerance=TOLERANCE, max_iter=max_iter, memory=memory, guard=guard)
     (path,) = drive([search], objective.batch)
@@ -249,21 +257,28 @@ class _Guard:
         return ""
 
 
-def _first_inverse(target: Counted, frame: Frame, params: Float64, noise: Float64) -> Callable[[Float64], Float64]:
+def first_inverse(target: Counted, frame: Frame, params: Float64, noise: Float64) -> Callable[[Float64], Float64]:
     """Return an approximate inverse Hessian of the objective, as a product with a vector.
 
     Locations: minus E[Hessian of log p], in y, is -Cov(y)^-1 Cov(y, grad) by Stein's identity. Log scales: 2. Other
-    entries of the factor: 1, times the square of what the core multiplies them with.
+    entries of the factor: 1, times the square of what the core multiplies them with. Degrees of freedom: `with_df`.
     """
+    inverse, spec = _location_and_factor(target, frame, params, noise), frame.spec
+    return inverse if spec.normal or spec.df else with_df(inverse, spec, params, noise)
+
+
+def _location_and_factor(
+    target: Counted, frame: Frame, params: Float64, noise: Float64
+) -> Callable[[Float64], Float64]:
     spec, dim = frame.spec, frame.spec.dim
     diagonal = np.ones(spec.n_params)
-    if spec.name == "full_rank":
-        diagonal[dim:] = dim
+    if normal_part(spec).name == "full_rank":
+        diagonal[dim : dim + dim * (dim + 1) // 2] = dim
         corner = dim + np.cumsum(np.arange(1, dim + 1)) - 1
         diagonal[corner] = 0.5
     else:
         diagonal[dim : 2 * dim] = 0.5
-        diagonal[2 * dim :] = max(1, spec.rank)
+        diagonal[2 * dim : 2 * dim + dim * spec.rank] = max(1, spec.rank)
     if dim > MAX_DIM or len(noise) < 4 * noise.shape[1]:
         return lambda v: diagonal * v
     y = _core.Member(spec, params).transform(noise)
