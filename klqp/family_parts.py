@@ -30,7 +30,7 @@ _NORMAL_PART = {
     "mixture": "full_rank",
     "mean_field_mixture": "mean_field",
 }
-_SMALLEST_INVERSE = 1e-6  # of df - 2, as in csrc/core/family/student_t.hpp
+_LEAST_DF, _SMALLEST_INVERSE = 2.001, 1e-6  # as in csrc/core/family/student_t.hpp
 _NO_WEIGHT = -1e3  # log weight of a component that is not used, below the largest
 _BISECTIONS = 100
 
@@ -43,7 +43,7 @@ def normal_part(spec: _core.FamilySpec) -> _core.FamilySpec:
 
 def df_of(spec: _core.FamilySpec, params: Float64) -> float:
     """Return the degrees of freedom of a Student-t member, as docs/maths.md 2.9 has them."""
-    return spec.df or 2.0 + 1.0 / (math.exp(-float(params[-1])) + _SMALLEST_INVERSE)
+    return spec.df or _LEAST_DF + 1.0 / (math.exp(-float(params[-1])) + _SMALLEST_INVERSE)
 
 
 def df_information(dim: int, df: float) -> float:
@@ -55,13 +55,14 @@ def df_information(dim: int, df: float) -> float:
 
     trigamma = float(polygamma(1, 0.5 * df) - polygamma(1, 0.5 * (df + dim)))
     by_df = 0.25 * trigamma - 0.5 * dim * (df + dim + 4.0) / (df * (df + dim) * (df + dim + 2.0))
-    slope = (df - 2.0) - _SMALLEST_INVERSE * (df - 2.0) ** 2  # of df by its parameter
+    above = df - _LEAST_DF
+    slope = above - _SMALLEST_INVERSE * above**2  # of df by its parameter
     return max(1e-300, by_df) * slope**2
 
 
 def rho_of_df(df: float) -> float:
     """Return the parameter that stands for degrees of freedom."""
-    return -math.log(1.0 / (df - 2.0) - _SMALLEST_INVERSE)
+    return -math.log(1.0 / (df - _LEAST_DF) - _SMALLEST_INVERSE)
 
 
 def split_mixture(spec: _core.FamilySpec, params: Float64) -> tuple[Float64, list[Float64]]:

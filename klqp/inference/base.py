@@ -73,8 +73,9 @@ class Inference:
     data : dict, optional
         Observed values by random variable, or placeholders for them; a random variable as value is a q that is not
         optimised, of which every draw takes a fresh value; a placeholder as key gets its first value.
-    q : {"mean_field", "full_rank", "low_rank"} or Family, default "mean_field"
-        The family over all latent variables when `latent_vars` is a list.
+    q : str or Family, default "mean_field"
+        "mean_field", "full_rank", "low_rank", "student_t", "mean_field_student_t", "mixture", or a family:
+        the family over all latent variables when `latent_vars` is a list.
     rank : int, optional
         Of the low-rank family.
     regularizers : dict or list, optional
@@ -234,7 +235,7 @@ class VariationalInference(Inference):
             Forget the q of an earlier run and start anew; parameters return to their first values.
         method : {"auto", "adam", "saa", "pathfinder", "bam"}, default "auto"
             "adam" takes `n_iter` steps of stochastic gradients, or fewer when a stop rule says so. The others are for
-            one ready-made Normal family over all latent variables, full data and a log density with gradients; they
+            one ready-made family over all latent variables, full data and a log density with gradients; they
             find their start and their end by themselves, and `history` has one row for each iteration: "saa" maximises
             the ELBO over fixed scrambled Sobol draws, "pathfinder" takes the best Normal along paths to the modes,
             "bam" is batch and match, for q="full_rank". "auto" takes "saa" where it can and "adam" elsewhere, or where
@@ -627,8 +628,8 @@ class VariationalInference(Inference):
             if method == "auto":
                 return False
             raise ValueError(
-                f"method={method!r} needs one Normal family over all latent variables, full data without scale or "
-                "parameters to be learnt, and a log density with gradients; use method='adam'"
+                f"method={method!r} needs one Normal family (or Student-t, or mixture) over all latent variables, full "
+                "data without scale or parameters to be learnt, and a log density with gradients; use method='adam'"
             )
         params = engine.run.params
         centre = _core.Member(view.spec, params).mean()

@@ -46,13 +46,15 @@ class NormalMixture final : public Family {
                               team);
     }
     weigh(params);
+    thread_local std::vector<double> halfway;
+    halfway.resize(weight_.size());
     double below = 0.0;
     for (Index k = 0; k < n_components(); ++k) {
       const double above = below + weight_[k];
-      middle_[k] = std::clamp(0.5 * (below + above), 1e-300, 1.0 - 1e-16);
+      halfway[k] = std::clamp(0.5 * (below + above), 1e-300, 1.0 - 1e-16);
       cumulated_[k] = below = above;
     }
-    kernels().norm_ppf(n_components(), middle_.data(), middle_.data());
+    kernels().norm_ppf(n_components(), halfway.data(), middle_.data());
   }
 
   void transform(ConstMatrix noise, Matrix z, Team& team) const noexcept override {

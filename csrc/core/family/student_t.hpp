@@ -1,5 +1,5 @@
 // Multivariate Student-t: z = mu + L eps r with r^2 = nu / g, g ~ chi^2(nu), over the location and factor of a Normal
-// family. lambda = (that family's parameters, rho), nu = 2 + 1 / (exp(-rho) + 1e-6); without rho where nu is given.
+// family. lambda = (that family's parameters, rho), nu = 2.001 + 1 / (exp(-rho) + 1e-6); without rho where nu is given.
 //
 // Noise is (x, eps (D)): x gives r, see radial.hpp. With w = eps r, the Normal family's noise for z (maths.md 2.9),
 //   log q         = log Gamma((nu + D) / 2) - log Gamma(nu / 2) - D/2 log(nu pi) - log|L| - (nu + D)/2 log1p(|w|^2 /
@@ -24,14 +24,14 @@ class StudentT final : public Family {
 
   void start(ConstSpan loc, ConstSpan scale, std::uint64_t seed, Span params) const override {
     normal_->start(loc, scale, seed, normal_part(params));
-    if (learns()) params.back() = std::log(kStartDf - 2.0);
+    if (learns()) params.back() = std::log(kStartDf - kLeastDf);
   }
 
   void prepare(ConstSpan params, Team& team) noexcept override {
     normal_->prepare(params.first(static_cast<std::size_t>(normal_->n_params())), team);
     const double decay = learns() ? std::exp(-params.back()) : 0.0;
-    nu_ = learns() ? 2.0 + 1.0 / (decay + kSmallestInverse) : config_.df;
-    slope_ = learns() ? decay * (nu_ - 2.0) * (nu_ - 2.0) : 0.0;
+    nu_ = learns() ? kLeastDf + 1.0 / (decay + kSmallestInverse) : config_.df;
+    slope_ = learns() ? decay * (nu_ - kLeastDf) * (nu_ - kLeastDf) : 0.0;
     radial_.prepare(nu_);
     const double n = static_cast<double>(dim());
     const double half[2] = {0.5 * nu_, 0.5 * (nu_ + n)};
@@ -143,7 +143,8 @@ class StudentT final : public Family {
 
  private:
   static constexpr double kStartDf = 10.0;
-  static constexpr double kSmallestInverse = 1e-6;  // of nu - 2: beyond a million degrees it is a Normal
+  static constexpr double kLeastDf = 2.001;         // so that variances exist
+  static constexpr double kSmallestInverse = 1e-6;  // of nu - kLeastDf: beyond a million degrees it is a Normal
 
   StudentT(FamilyConfig config, std::unique_ptr<Normal> normal)
       : Family(config, config.dim + 1, normal->n_params() + (config.df > 0.0 ? 0 : 1)), normal_(std::move(normal)) {}

@@ -22,10 +22,10 @@ __all__ = ["Growth", "from_modes", "grow"]
 
 Float64 = npt.NDArray[np.float64]
 
-_WORTH = 0.02  # nats that a component must gain
+_WORTH = 0.01  # nats that a component must gain
 _ERRORS = 2.0  # ... and standard errors
 _SMALL_GAP = 0.01  # estimated nats to the posterior below which no component is tried
-_CHECK_DRAWS = 1024  # of each component
+_CHECK_DRAWS = 4096  # of each component
 _TRIAL_ITER = 60
 _EM_STEPS = 20
 _RIDGE = 0.05  # share of its neighbour's covariance in that of a new component

@@ -19,13 +19,14 @@ from klqp.inference.auto.base_draws import base_draws
 from klqp.inference.auto.candidate import Candidate
 from klqp.inference.auto.counted import Counted
 from klqp.inference.auto.lbfgs import Memory, drive, minimise
-from klqp.inference.auto.saa import GOAL, TOLERANCE, Frame, n_draws_at_first, narrow_enough
+from klqp.inference.auto.saa import GOAL, Frame, n_draws_at_first, narrow_enough
 from klqp.inference.gaussian import unpack
 
 __all__ = ["Draws", "MixtureFit", "Parts", "draw", "refine"]
 
 Float64 = npt.NDArray[np.float64]
 
+_TOLERANCE = 1e-5  # nats: components trade places along flat directions, where each step promises little
 _MEMORY = 20
 _MOST_DRAWS = 1 << 13  # of one component
 _BUDGET = 1 << 26  # coordinates of the points of one refinement
@@ -214,7 +215,7 @@ def refine(target: Counted, parts: Parts, key: int, *, max_iter: int | None = No
         most = max(20, min(max_iter or _MOST_ITERATIONS, (budget - target.n_points) // (n * n_parts)))
         memory = Memory(_MEMORY, _first_inverse(parts))
         objective = Objective(target, frames, noise)
-        (path,) = drive([minimise(params, tolerance=TOLERANCE, max_iter=most, memory=memory)], objective.batch)
+        (path,) = drive([minimise(params, tolerance=_TOLERANCE, max_iter=most, memory=memory)], objective.batch)
         losses += path.f
         params = path.x[-1]
         moved = any(_moved(f.spec, p) for f, p in zip(frames, params[n_parts:].reshape(n_parts, -1), strict=True))

@@ -156,9 +156,12 @@ class Fit:
 def n_draws_at_first(spec: _core.FamilySpec) -> int:
     """Return the number of base draws of the first stage.
 
-    The problem is bounded with more than D + 1 draws (full rank), rank + 2 or 2; moments are made exact with 4 E.
+    The problem is bounded with more than D + 1 draws (full rank), rank + 2 or 2; moments are made exact with 4 E. Those
+    of a Student-t are not exact, and take four times as many.
     """
-    if normal_part(spec).name == "full_rank":
+    if not spec.normal:
+        return 4 * n_draws_at_first(normal_part(spec))
+    if spec.name == "full_rank":
         return max(128, fewest_draws(2 * spec.dim))
     enough = fewest_draws(spec.noise_dim)
     most = _MOST_NUMBERS if spec.name == "mean_field" else _MOST_AT_FIRST

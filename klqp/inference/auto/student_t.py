@@ -18,9 +18,10 @@ __all__ = ["START_DF", "stretched"]
 Float64 = npt.NDArray[np.float64]
 
 START_DF = 10.0
+_FLAT, _FEWER = 200.0, 30.0
 _CLOSE = 0.1  # mean square of the score's difference, by coordinate, at which a fit is polished
 _MOST_STEPS = 30
-_TOLERANCE = 1e-9  # nats
+_TOLERANCE = 1e-14  # nats
 _RISE = 10.0  # by which the nats to go may rise in between
 _SCRAMBLE = 1 << 21  # of the draws of the polish
 
@@ -32,6 +33,11 @@ def stretched(target: Counted, normal: Fit, key: int, name: Callable[[int], str]
     if not normal.converged:
         return replace(normal, candidate=start)
     fit = optimise(target, spec, start, key, name)
+    if not spec.df and fit.converged and (fit.candidate.df or 0.0) > _FLAT:
+        # With so many degrees of freedom their gradient vanishes wherever they are: look again from fewer.
+        again = optimise(target, spec, replace(fit.candidate, df=_FEWER), key, name)
+        better = again.converged and again.losses[-1] < fit.losses[-1]
+        fit = replace(again if better else fit, losses=fit.losses + again.losses)
     if fit.converged:
         fit = _polished(target, spec, fit, key)
     return replace(fit, losses=normal.losses + fit.losses)
