@@ -19,7 +19,7 @@ SMALL = 0.1  # nats: a run that may still gain more has not converged
 MANY_REJECTED = 0.1  # share of fresh draws; more of them and q does not describe the support
 FEW_REJECTED = 0.001
 OTHER_MODE = 0.02  # estimated share of the posterior's mass
-MISSING = 0.01  # likewise, in tails
+MISSING = 0.03  # likewise, in tails
 
 
 @dataclass(frozen=True)
