@@ -27,6 +27,7 @@ _ERRORS = 2.0  # ... and standard errors
 _SMALL_GAP = 0.01  # estimated nats to the posterior below which no component is tried
 _CHECK_DRAWS = 4096  # of each component
 _TRIAL_ITER = 60
+_BUDGET = 1 << 27  # coordinates of the points at which the log density is evaluated, after which none is tried
 _EM_STEPS = 20
 _RIDGE = 0.05  # share of its neighbour's covariance in that of a new component
 _OFFSET = 0.8  # standard deviations between a split component's halves and its centre
@@ -79,29 +80,31 @@ def grow(target: Counted, parts: Parts, most: int, key: int) -> Growth:
     A component is kept if the ELBO over draws of their own rises by more than `_WORTH` nats and two standard errors.
     """
     n_modes, n_tried = len(parts.normals), 0
+    enough = target.n_points + _BUDGET // parts.spec.dim
     fit = MixtureFit(parts, False, "it was interrupted", math.nan, 0, [])
     losses: list[float] = []
     try:
         fit = refine(target, parts, key)
         losses += fit.losses
-        stale = 0
-        while len(fit.parts.normals) < most and stale == 0:
+        while len(fit.parts.normals) < most and target.n_points < enough:
             now = draw(target, fit.parts, _CHECK_DRAWS, key, _SCRAMBLES)
             if _gap(now) < _SMALL_GAP:
                 break
             best: tuple[float, MixtureFit] | None = None
             for trial in _proposals(fit.parts, now):
                 n_tried += 1
-                tried = refine(target, trial, key, max_iter=_TRIAL_ITER)
+                try:
+                    tried = refine(target, trial, key, max_iter=_TRIAL_ITER)
+                except _core.TargetError:  # it reaches where the log density is not finite
+                    continue
                 then = draw(target, tried.parts.pruned(), _CHECK_DRAWS, key, _SCRAMBLES)
                 gain, error = then.elbo - now.elbo, math.hypot(then.std_error, now.std_error)
                 if gain > max(_WORTH, _ERRORS * error) and (best is None or gain > best[0]):
                     best = gain, replace(tried, parts=tried.parts.pruned())
             if best is None:
-                stale += 1
-            else:
-                fit = best[1]
-                losses += fit.losses
+                break
+            fit = best[1]
+            losses += fit.losses
         if len(fit.parts.normals) > n_modes:
             fit = refine(target, fit.parts.pruned(), key)
             losses += fit.losses

@@ -55,7 +55,7 @@ _FULL_RANK_NUMBERS = 1 << 21  # draws times coordinates up to which sample avera
 _ELBO_DRAWS = 32
 _NEARLY_NORMAL = 1e5  # degrees of freedom of a Student-t that stands for a Normal, taken where it is better by
 _SLACK = 0.01  # nats
-_T_DRAWS = 1024  # the same for Student-t's, whose moments are not exact
+_T_DRAWS = 1024  # the same for Student-t's, whose moments are not exact, and to compare mixtures
 _PATHS, _POINTS = 3, 8  # paths, and points of each, that Normals are tried from
 _CLOSE = 1.0  # nats a coordinate by which a Normal's ELBO may be below its mode's mass
 _PLAIN = (1.0, 0.1)  # standard deviations of Normals around the start that are tried, too
@@ -165,7 +165,12 @@ def find(view: FlatView, method: str, centre: Float64, key: int, before: Float64
     if not fits:
         return None
     if spec.components:
-        return _mixture(search, target, fits, before, method)
+        try:
+            return _mixture(search, target, fits, before)
+        except _core.TargetError:
+            if method != "auto":
+                raise
+            return None
     if not spec.normal:
         fits = _stretched(search, target, fits)
     elbos = [search.elbo(fit.candidate) for fit in fits]
@@ -207,6 +212,8 @@ def _fits(search: _Search, ranked: list[tuple[float, Candidate]], method: str) -
 def _stretched(search: _Search, target: Counted, fits: list[Fit]) -> list[Fit]:
     """Return the Student-t fits that start from Normal ones."""
     df = target.view.spec.df or START_DF
+    if search.interrupted:
+        return [replace(fit, candidate=replace(fit.candidate, df=df)) for fit in fits]
     out: list[Fit] = []
     try:
         for fit in fits:
@@ -222,7 +229,7 @@ def _stretched(search: _Search, target: Counted, fits: list[Fit]) -> list[Fit]:
     return out
 
 
-def _mixture(search: _Search, target: Counted, fits: list[Fit], before: Float64 | None, method: str) -> Outcome:
+def _mixture(search: _Search, target: Counted, fits: list[Fit], before: Float64 | None) -> Outcome:
     """Return the mixture that grows from Normal fits of different modes, and from the q before."""
     spec = target.view.spec
     elbos = [search.elbo(fit.candidate) for fit in fits]
@@ -243,9 +250,9 @@ def _mixture(search: _Search, target: Counted, fits: list[Fit], before: Float64 
         growth = grow(target, parts, spec.components, search.key)
     parts, fit = growth.fit.parts, growth.fit
     search.interrupted |= growth.interrupted
+    if not growth.interrupted and search.is_worse(parts, alone):
+        parts = alone
     elbo = search.elbo_of_parts(parts)
-    if not elbo >= starts[0] if starts else False:  # never worse than one Normal
-        parts, elbo = alone, starts[0]
     n = len(parts.normals)
     how = f"sample averages over {fit.n_draws} scrambled Sobol draws of each component, L-BFGS"
     words = (
@@ -386,6 +393,11 @@ class _Search:
         """Return the ELBO of a mixture."""
         return draw(self._target, parts, _ELBO_DRAWS, self.key, 1 << 20).elbo
 
+    def is_worse(self, parts: Parts, other: Parts) -> bool:
+        """Return whether a mixture has a lower ELBO than another, by more than two standard errors."""
+        ours, theirs = (draw(self._target, p, _T_DRAWS, self.key, 1 << 20) for p in (parts, other))
+        return not ours.elbo >= theirs.elbo - 2.0 * math.hypot(ours.std_error, theirs.std_error)
+
     def _elbo_of(self, candidate: Candidate, logp: Float64) -> float:
         spec = self.spec if candidate.df is None else self._target.view.spec
         usable = logp[np.isfinite(logp)]
@@ -403,7 +415,8 @@ class _Search:
             new = all(
                 _far(candidate, other) or not (self.smooth or candidate.start == other.start) for _, other in chosen
             )
-            if len(chosen) < self._most and new:
+            apart = all(_far(candidate, other) for _, other in chosen)
+            if len(chosen) < (self._most if apart else _MODES) and new:
                 chosen.append((elbo, candidate))
         fits: list[Fit] = []
         try:

@@ -32,7 +32,10 @@ def stretched(target: Counted, normal: Fit, key: int, name: Callable[[int], str]
     start = replace(normal.candidate, df=spec.df or START_DF)
     if not normal.converged:
         return replace(normal, candidate=start)
-    fit = optimise(target, spec, start, key, name)
+    try:
+        fit = optimise(target, spec, start, key, name)
+    except _core.TargetError as error:  # the tails reach where the log density is not finite
+        return replace(normal, candidate=start, converged=False, why=str(error))
     if not spec.df and fit.converged and (fit.candidate.df or 0.0) > _FLAT:
         # With so many degrees of freedom their gradient vanishes wherever they are: look again from fewer.
         again = optimise(target, spec, replace(fit.candidate, df=_FEWER), key, name)
