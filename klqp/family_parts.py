@@ -15,6 +15,7 @@ __all__ = [
     "Marginals",
     "df_information",
     "df_of",
+    "is_normal",
     "join_mixture",
     "normal_part",
     "rho_of_df",
@@ -39,6 +40,11 @@ def normal_part(spec: _core.FamilySpec) -> _core.FamilySpec:
     """Return the Normal family in a family: that of location and factor, or of one component; or itself."""
     name = _NORMAL_PART.get(spec.name)
     return spec if name is None else _core.FamilySpec(name, spec.dim, scale=spec.scale)
+
+
+def is_normal(spec: _core.FamilySpec) -> bool:
+    """Return whether a family is Normal, by its name: `spec.normal` asks the family itself, which has to be made."""
+    return spec.name not in _NORMAL_PART
 
 
 def df_of(spec: _core.FamilySpec, params: Float64) -> float:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from klqp import _core
 from klqp.approximation import _ELBO_STREAM, Approximation, pieces
-from klqp.family_parts import normal_part, split_mixture
+from klqp.family_parts import is_normal, normal_part, split_mixture
 from klqp.inference.flat_view import FlatView
 from klqp.inference.gaussian import unpack, whiten
 from klqp.inference.verdict import SMALL, Evidence
@@ -155,7 +155,7 @@ def _shares(spec: _core.FamilySpec, params: Float64, noise: Float64, score: Floa
         for k, part in enumerate(parts):
             own = choice == k
             yield _share_of(normal, part, float(weights[k]), noise[own, 1:], score[own])
-    elif not spec.normal:  # the noise of the Normal that is stretched
+    elif not is_normal(spec):  # the noise of the Normal that is stretched
         part = np.ascontiguousarray(params[: normal.n_params])
         stretched = _core.Member(normal, part).standardise(_core.Member(spec, params).transform(noise))
         yield _share_of(normal, part, 1.0, stretched, score)

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from klqp import _core
-from klqp.family_parts import normal_part, rho_of_df
+from klqp.family_parts import is_normal, normal_part, rho_of_df
 
 __all__ = ["factor_times", "pack", "unpack", "whiten"]
 
@@ -26,8 +26,10 @@ def unpack(spec: _core.FamilySpec, params: Float64) -> tuple[Float64, Float64, F
     The rest is the strictly lower triangle of L (D, D) of the full-rank family, B (D, rank) of the low-rank one, and
     has no columns for the mean-field one.
     """
-    dim, spec = spec.dim, normal_part(spec)
-    params = params[: spec.n_params]
+    dim = spec.dim
+    if not is_normal(spec):
+        spec = normal_part(spec)
+        params = params[: spec.n_params]
     loc = params[:dim].copy()
     if spec.name == "full_rank":
         rest = np.zeros((dim, dim))
@@ -43,7 +45,7 @@ def unpack(spec: _core.FamilySpec, params: Float64) -> tuple[Float64, Float64, F
 
 def pack(spec: _core.FamilySpec, loc: Float64, scale: Float64, rest: Float64, df: float | None = None) -> Float64:
     """Return the flat parameters of what `unpack` returns, and of degrees of freedom where these are a parameter."""
-    if not spec.normal:
+    if not is_normal(spec):
         normal = pack(normal_part(spec), loc, scale, rest)
         return normal if df is None or spec.df else np.append(normal, rho_of_df(df))
     dim = spec.dim

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from klqp import _core
+from klqp.family_parts import is_normal
 from klqp.inference.auto.pathfinder import PathNormal
 from klqp.inference.gaussian import factor_times, pack
 
@@ -47,7 +48,7 @@ class Candidate:
 
     def draws(self, spec: _core.FamilySpec, noise: Float64) -> Float64:
         """Return draws (S, D) for noise (S, E)."""
-        if not spec.normal:
+        if not is_normal(spec):
             return _core.Member(spec, self.params(spec)).transform(noise)
         return self.loc + factor_times(spec, self.scale, self.rest, noise)
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from klqp import _core
-from klqp.family_parts import normal_part
+from klqp.family_parts import is_normal, normal_part
 from klqp.inference.auto.bam import match
 from klqp.inference.auto.base_draws import base_draws
 from klqp.inference.auto.boosting import Growth, from_modes, grow, with_modes
@@ -150,7 +150,7 @@ def find(view: FlatView, method: str, centre: Float64, key: int, before: Float64
     spec, normal = view.spec, normal_part(view.spec)
     if method == "bam" and spec.name != "full_rank":
         raise ValueError(f"method='bam' fits q='full_rank', not {spec.name!r}")
-    if method == "pathfinder" and not spec.normal:
+    if method == "pathfinder" and not is_normal(spec):
         raise ValueError(f"method='pathfinder' fits Normals, not {spec.name!r}")
     if normal.name == "full_rank" and 4 * spec.dim**2 > _FULL_RANK_NUMBERS:
         if method == "auto":
@@ -171,7 +171,7 @@ def find(view: FlatView, method: str, centre: Float64, key: int, before: Float64
             if method != "auto":
                 raise
             return None
-    if not spec.normal:
+    if not is_normal(spec):
         fits = _stretched(search, target, fits)
     elbos = [search.elbo(fit.candidate) for fit in fits]
     order = sorted(range(len(fits)), key=lambda i: (not fits[i].converged, -elbos[i]))

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from klqp import _core
-from klqp.family_parts import df_of, normal_part
+from klqp.family_parts import df_of, is_normal, normal_part
 from klqp.inference.auto.base_draws import base_draws, fewest_draws
 from klqp.inference.auto.candidate import Candidate
 from klqp.inference.auto.counted import Counted
@@ -159,7 +159,7 @@ def n_draws_at_first(spec: _core.FamilySpec) -> int:
     The problem is bounded with more than D + 1 draws (full rank), rank + 2 or 2; moments are made exact with 4 E. Those
     of a Student-t are not exact, and take four times as many.
     """
-    if not spec.normal:
+    if not is_normal(spec):
         return 4 * n_draws_at_first(normal_part(spec))
     if spec.name == "full_rank":
         return max(128, fewest_draws(2 * spec.dim))
@@ -267,7 +267,7 @@ def first_inverse(target: Counted, frame: Frame, params: Float64, noise: Float64
     entries of the factor: 1, times the square of what the core multiplies them with. Degrees of freedom: `with_df`.
     """
     inverse, spec = _location_and_factor(target, frame, params, noise), frame.spec
-    return inverse if spec.normal or spec.df else with_df(inverse, spec, params, noise)
+    return inverse if is_normal(spec) or spec.df else with_df(inverse, spec, params, noise)
 
 
 def _location_and_factor(
