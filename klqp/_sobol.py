@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cache, lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +32,7 @@ def make_noise(
     return _core.Noise(kind, n_draws, dim, key, n_groups, table, uniforms)
 
 
+@cache
 def max_dim() -> int:
     """Return the number of coordinates that the sequence has."""
     from scipy.stats import qmc
@@ -38,8 +40,9 @@ def max_dim() -> int:
     return int(qmc.Sobol.MAXDIM)
 
 
+@lru_cache(maxsize=16)
 def directions(dim: int, n_bits: int) -> npt.NDArray[np.uint32]:
-    """Return the first `n_bits` direction numbers (n_bits, dim), 32 bits each.
+    """Return the first `n_bits` direction numbers (n_bits, dim), 32 bits each; not to be changed.
 
     Point i of the sequence is the exclusive or of the direction numbers at the bits of the Gray code i ^ (i >> 1).
     Point 2**j therefore is v_j ^ v_(j-1), and point 1 is v_0.
@@ -54,4 +57,5 @@ def directions(dim: int, n_bits: int) -> npt.NDArray[np.uint32]:
     out = np.empty((n_bits, dim), np.uint32)
     for j in range(n_bits):
         out[j] = integers[1 << j] ^ (out[j - 1] if j else np.uint32(0))
+    out.flags.writeable = False
     return out

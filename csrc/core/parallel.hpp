@@ -13,6 +13,8 @@
 
 namespace klqp {
 
+inline constexpr Index kWorkForTeam = Index{1} << 18;  // elementary operations in a call that are worth waking threads
+
 class Team {
  public:
   // `n_threads` counts the caller. Helpers are borrowed when there is something to share out for the first time; there

@@ -12,10 +12,9 @@
 namespace klqp {
 namespace {
 
-constexpr double kMostBackOffs = 25;            // in a row, before the run gives up
-constexpr double kRateRecovery = 1.02;          // of the learning rate, per good step after backing off
-constexpr Index kWorkForThreads = 1 << 16;      // elementary operations in a step that are worth a second thread
-constexpr Index kWorkForTeam = Index{1} << 18;  // ... in a call that are worth waking threads at all
+constexpr double kMostBackOffs = 25;        // in a row, before the run gives up
+constexpr double kRateRecovery = 1.02;      // of the learning rate, per good step after backing off
+constexpr Index kWorkForThreads = 1 << 16;  // elementary operations in a step that are worth a second thread
 
 // Calls an observer every 100 ms.
 class ObserverWatch final : public StepWatch {

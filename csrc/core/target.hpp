@@ -28,6 +28,8 @@ class Target {
   virtual Evaluation evaluate(Order order, Team& team) = 0;
   // Whether evaluate() can do without the interpreter.
   virtual bool native() const = 0;
+  // Elementary operations of an evaluation at the points last handed out, as far as that is known.
+  virtual Index work() const noexcept { return 0; }
   // Why the last evaluate() could not compute a point, in the density's own words; empty where it has none.
   virtual std::string explain(Index /*point*/) { return {}; }
 };

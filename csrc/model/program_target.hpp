@@ -26,6 +26,7 @@ class ProgramTarget final : public Target {
 
   Index dim() const override { return input_->size; }
   bool native() const override { return model_->program.native(); }
+  Index work() const noexcept override { return model_->program.work_per_step(); }
 
   Matrix points(Index n) override {
     if (n != model_->program.n_draws()) {

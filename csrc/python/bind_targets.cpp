@@ -65,16 +65,18 @@ klqp::Feed user_data_feed(const std::shared_ptr<klqp::Target>& target, std::vect
 }
 
 // z (n, D) -> logp (n,), and the gradient (n, D) when asked for and there is one, otherwise None.
-py::tuple evaluate(klqp::Target& target, const klqp::Array& z, bool gradient) {
+py::tuple evaluate(klqp::Target& target, const klqp::Array& z, bool gradient, int n_threads, int n_cpus) {
   const auto points = klqp::view_matrix(z, target.dim(), "z");
   const klqp::Matrix here = target.points(points.rows);
   std::copy_n(points.data, here.size(), here.data);
-  klqp::Team serial(1);
+  const klqp::CpuShare share(n_threads, n_cpus);
+  klqp::Team team(target.native() ? n_threads : 1, &share);
+  team.share_short_work(target.work() >= klqp::kWorkForTeam);
   const auto order = gradient ? klqp::Order::gradient : klqp::Order::value;
   const klqp::Evaluation result = [&] {
-    if (!target.native()) return target.evaluate(order, serial);
+    if (!target.native()) return target.evaluate(order, team);
     const klqp::GilRelease release;
-    return target.evaluate(order, serial);
+    return target.evaluate(order, team);
   }();
   klqp::Array logp(static_cast<py::ssize_t>(points.rows), result.logp);
   if (!gradient || result.grad == nullptr) return py::make_tuple(logp, py::none());
@@ -88,7 +90,8 @@ void bind_targets(py::module_& module) {
   py::class_<klqp::Target, std::shared_ptr<klqp::Target>>(module, "Target")
       .def_property_readonly("dim", &klqp::Target::dim)
       .def_property_readonly("native", &klqp::Target::native)
-      .def("evaluate", evaluate, py::arg("z"), py::arg("gradient") = true);
+      .def("evaluate", evaluate, py::arg("z"), py::arg("gradient") = true, py::arg("n_threads") = 1,
+           py::arg("n_cpus") = 1);
   py::class_<klqp::PythonTarget, klqp::Target, std::shared_ptr<klqp::PythonTarget>>(module, "PythonTarget")
       .def(py::init<py::object, std::vector<py::ssize_t>, py::dtype, py::object>(), py::arg("fn"), py::arg("shape"),
            py::arg("dtype"), py::arg("coerce"))

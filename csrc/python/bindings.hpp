@@ -14,3 +14,4 @@ void bind_run(pybind11::module_& module);
 void bind_design(pybind11::module_& module);
 void bind_model(pybind11::module_& module);
 void bind_many(pybind11::module_& module);
+void bind_search(pybind11::module_& module);

@@ -12,6 +12,7 @@ PYBIND11_MODULE(_core, module, pybind11::mod_gil_not_used()) {
   bind_family(module);
   bind_bijectors(module);
   bind_optimizer(module);
+  bind_search(module);
   bind_run(module);
   bind_design(module);
   bind_many(module);

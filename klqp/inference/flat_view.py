@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from klqp import _core
+from klqp._threads import get_num_threads
 from klqp.inference.engine import Engine
 from klqp.inference.log_joint import LogJoint
 from klqp.targets import make_target
@@ -32,15 +33,19 @@ class FlatView:
     spec : FamilySpec
     names : tuple of (str, int)
         Latent variables with the number of their coordinates, in order.
+    n_threads : int
+        Most threads for a native log density.
     """
 
     target: _core.Target
     spec: _core.FamilySpec
     names: tuple[tuple[str, int], ...]
+    n_threads: int = 1
 
     def evaluate(self, z: Float64) -> tuple[Float64, Float64]:
         """Return log density (S,) and gradient (S, D) at points (S, D)."""
-        logp, grad = self.target.evaluate(np.ascontiguousarray(z))
+        z = np.ascontiguousarray(z)
+        logp, grad = self.target.evaluate(z, n_threads=self.n_threads, n_cpus=get_num_threads())
         assert grad is not None
         return logp, grad
 
@@ -62,7 +67,7 @@ def flat_view(problem: Problem, engine: Engine | ModelEngine) -> FlatView | None
         z, (factor,) = problem.latents[0], problem.factors
         assert factor.family is not None
         target = make_target(z.fn, z.shape, engine.settings.dtype)  # type: ignore[attr-defined]
-        return FlatView(target, factor.family.spec(z.size), ((z.name, z.size),))
+        return FlatView(target, factor.family.spec(z.size), ((z.name, z.size),), engine.settings.n_threads)
     settings = engine.settings
     whole = len(engine.problem.factors) == 1 and engine.problem.factors[0].family is not None
     plain = not (problem.conditional or problem.penalties or problem.parameters() or problem.unlisted)
@@ -72,4 +77,4 @@ def flat_view(problem: Problem, engine: Engine | ModelEngine) -> FlatView | None
     (factor,) = engine.problem.factors
     spec, _ = engine.compiled.layout.families[factor]
     names = tuple((name, part.stop - part.start) for name, part in log_joint.slices.items())
-    return FlatView(log_joint.__klqp_target__(), spec, names)
+    return FlatView(log_joint.__klqp_target__(), spec, names, settings.n_threads)

@@ -55,7 +55,8 @@ def climb(target: Counted, points: Float64, rng: np.random.Generator) -> list[Pa
 
     def value(x: Float64) -> tuple[Float64, Float64]:
         logp, grad = target.evaluate(x)
-        good = np.isfinite(logp) & np.isfinite(grad).all(1)
+        with np.errstate(over="ignore"):  # where squares overflow there is no direction to go in
+            good = np.isfinite(logp) & np.isfinite((grad**2).sum(1))
         return np.where(good, -logp, np.inf), np.where(good[:, None], -grad, 0.0)
 
     searches = [minimise(x, tolerance=_TOLERANCE, max_iter=_MAX_ITER, memory=Memory(_MEMORY)) for x in finite]

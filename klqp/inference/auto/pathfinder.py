@@ -70,12 +70,13 @@ class PathNormal:
 
 def along(path: Path, wanted: Sequence[int]) -> Iterator[PathNormal]:
     """Yield the Normals at the points of a path with the numbers `wanted`, in ascending order."""
-    alpha = np.ones(path.x[0].size)
+    points, gradients = path.x, path.g
+    alpha = np.ones(points.shape[1])
     pairs: list[tuple[Float64, Float64]] = []
     places = set(wanted)
-    for i, (x, g) in enumerate(zip(path.x, path.g, strict=True)):
+    for i, (x, g) in enumerate(zip(points, gradients, strict=True)):
         if i > 0:
-            s, y = x - path.x[i - 1], g - path.g[i - 1]
+            s, y = x - points[i - 1], g - gradients[i - 1]
             if float(s @ y) > _CURVATURE * float(y @ y):
                 alpha = _next_diagonal(alpha, s, y)
                 pairs = [*pairs[-_MEMORY + 1 :], (s, y)]

@@ -199,7 +199,7 @@ def optimise(
             params = frame.params(start)
         max_iter = min(_MAX_ITER, max(_FEWEST_ITER, (budget - target.n_points) // n))
         path = _minimise(target, frame, params, noise, name, max_iter)
-        losses += path.f
+        losses += path.f.tolist()
         params = path.x[-1]
         start = frame.candidate(params, start)
         affordable = len(losses) < _MOST_ITERATIONS and target.n_points + _FEWEST_ITER * n < budget
@@ -234,7 +234,7 @@ def _minimise(
     objective = Objective(target, frame, noise)
     memory = Memory(_MEMORY, first_inverse(target, frame, params, noise))
     guard = _Guard(frame.spec, params, name)
-    search = minimise(params, tolerance=TOLERANCE, max_iter=max_iter, memory=memory, guard=guard)
+    search = minimise(params, tolerance=TOLERANCE, max_iter=max_iter, memory=memory, guard=guard, keep_path=False)
     (path,) = drive([search], objective.batch)
     return path
 
