@@ -164,7 +164,8 @@ class FullRankStudentT(_StudentT):
     """One multivariate Student-t distribution with a full scale matrix: for posteriors with heavy tails.
 
     ``z = loc + L eps sqrt(df / g)`` with a standard normal `eps` and `g` of the chi-squared distribution with `df`
-    degrees of freedom; one more parameter than the full-rank Normal where `df` is learnt. Source: docs/maths.md, 2.9.
+    degrees of freedom; one more parameter than the full-rank Normal where `df` is learnt. A variable that is the
+    exponential of a coordinate has no mean under it: look at quantiles. Source: docs/maths.md, 2.9.
 
     Parameters
     ----------

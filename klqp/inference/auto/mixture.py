@@ -215,8 +215,10 @@ def refine(target: Counted, parts: Parts, key: int, *, max_iter: int | None = No
         most = max(20, min(max_iter or _MOST_ITERATIONS, (budget - target.n_points) // (n * n_parts)))
         memory = Memory(_MEMORY, _first_inverse(parts))
         objective = Objective(target, frames, noise)
-        (path,) = drive([minimise(params, tolerance=_TOLERANCE, max_iter=most, memory=memory)], objective.batch)
-        losses += path.f
+        (path,) = drive(
+            [minimise(params, tolerance=_TOLERANCE, max_iter=most, memory=memory, keep_path=False)], objective.batch
+        )
+        losses += path.f.tolist()
         params = path.x[-1]
         moved = any(_moved(f.spec, p) for f, p in zip(frames, params[n_parts:].reshape(n_parts, -1), strict=True))
         parts = _parts(parts, frames, params)
