@@ -10,7 +10,14 @@ from klqp.errors import (
     TargetError,
     UnreachedLatentWarning,
 )
-from klqp.families import FullRankNormal, LowRankNormal, MeanFieldNormal
+from klqp.families import (
+    FullRankNormal,
+    FullRankStudentT,
+    LowRankNormal,
+    MeanFieldNormal,
+    MeanFieldStudentT,
+    NormalMixture,
+)
 from klqp.inference.base import Inference, VariationalInference
 from klqp.inference.fit import fit
 from klqp.inference.klqp import (
@@ -129,6 +136,7 @@ __all__ = [
     "Exponential",
     "Flat",
     "FullRankNormal",
+    "FullRankStudentT",
     "Gamma",
     "Geometric",
     "Gumbel",
@@ -147,6 +155,7 @@ __all__ = [
     "Logistic",
     "LowRankNormal",
     "MeanFieldNormal",
+    "MeanFieldStudentT",
     "Mixture",
     "MixtureSameFamily",
     "Multinomial",
@@ -157,6 +166,7 @@ __all__ = [
     "NativeLogDensity",
     "NegativeBinomial",
     "Normal",
+    "NormalMixture",
     "OneHotCategorical",
     "OrderedLogistic",
     "Parameter",

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from klqp import _core
 from klqp.families import Family
+from klqp.family_parts import Marginals
 from klqp.model.log_density import LogDensity
 from klqp.model.random_variable import RandomVariable
 from klqp.targets import make_target
@@ -74,6 +75,10 @@ class Approximation(ABC):
     def describe(self) -> str:
         """Return q in words."""
 
+    @abstractmethod
+    def family_name(self) -> str | None:
+        """Return the core's name of the family; None where q is not one ready-made family."""
+
 
 class FlatApproximation(Approximation):
     """A ready-made family over the one variable of a log density on R^D."""
@@ -98,7 +103,10 @@ class FlatApproximation(Approximation):
         return self._member.mean(), self._member.stddev()
 
     def quantile(self, z: RandomVariable, probability: float) -> Float64:
-        """Return quantiles of the normal marginals."""
+        """Return quantiles of the marginals."""
+        spec = self._family.spec(self._latent.size)
+        if not spec.normal:
+            return Marginals.of(spec, self._params).quantile(probability)
         return self._member.mean() + self._member.stddev() * normal_quantile(probability)
 
     def covariance(self, z: RandomVariable, in_own_space: bool) -> Float64:
@@ -131,6 +139,10 @@ class FlatApproximation(Approximation):
     def describe(self) -> str:
         """Return the family in words."""
         return self._family.describe()
+
+    def family_name(self) -> str | None:
+        """Return the core's name of the family."""
+        return self._family.spec(self._latent.size).name
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_member"}

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from klqp import _core
 from klqp._checks import positive_int
 from klqp.model.random_variable import RandomVariable
 
-__all__ = ["Family", "FullRankNormal", "LowRankNormal", "MeanFieldNormal"]
+__all__ = [
+    "Family",
+    "FullRankNormal",
+    "FullRankStudentT",
+    "LowRankNormal",
+    "MeanFieldNormal",
+    "MeanFieldStudentT",
+    "NormalMixture",
+]
+
+DEFAULT_COMPONENTS = 8  # of a mixture
 
 
 @dataclass(frozen=True, init=False)
@@ -38,6 +48,16 @@ class Family:
     def spec(self, dim: int) -> _core.FamilySpec:
         """Return the family over `dim` coordinates for the core."""
         return _core.FamilySpec(self.core_name, dim, scale=self.scale)
+
+    @property
+    def pathwise(self) -> bool:
+        """Whether draws have a derivative in all parameters."""
+        return self.spec(1).pathwise
+
+    @property
+    def has_entropy(self) -> bool:
+        """Whether the entropy has a formula."""
+        return self.spec(1).has_entropy
 
     def describe(self) -> str:
         """Return the family in words."""
@@ -111,10 +131,126 @@ class LowRankNormal(Family):
         return self.rank if self.rank is not None else min(50, max(1, round(dim**0.5)))
 
 
+@dataclass(frozen=True, init=False)
+class _StudentT(Family):
+    """What the Student-t families share."""
+
+    df: float | None
+
+    def __init__(
+        self,
+        latents: RandomVariable | Iterable[RandomVariable] = (),
+        *,
+        df: float | None = None,
+        scale: str = "exp",
+    ) -> None:
+        if df is not None and (isinstance(df, bool) or not isinstance(df, (int, float)) or not 2.0 < df <= 1e6):
+            raise ValueError(f"df must be a number above 2, at most 1e6, or None to learn it, not {df!r}")
+        object.__setattr__(self, "df", None if df is None else float(df))
+        super().__init__(latents, scale=scale)
+
+    def spec(self, dim: int) -> _core.FamilySpec:
+        """Return the family over `dim` coordinates for the core."""
+        return _core.FamilySpec(self.core_name, dim, scale=self.scale, df=self.df or 0.0)
+
+    def describe(self) -> str:
+        """Return the family in words."""
+        kind = "mean-field" if self.core_name.startswith("mean_field") else "full-rank"
+        degrees = "learnt" if self.df is None else f"{self.df:g}"
+        return f"{kind} Student-t with {degrees} degrees of freedom, scale through {self.scale}"
+
+
+class FullRankStudentT(_StudentT):
+    """One multivariate Student-t distribution with a full scale matrix: for posteriors with heavy tails.
+
+    ``z = loc + L eps sqrt(df / g)`` with a standard normal `eps` and `g` of the chi-squared distribution with `df`
+    degrees of freedom; one more parameter than the full-rank Normal where `df` is learnt. A variable that is the
+    exponential of a coordinate has no mean under it: look at quantiles. Source: docs/maths.md, 2.9.
+
+    Parameters
+    ----------
+    latents : random variable or iterable of them
+        What the family is over.
+    df : float, optional
+        Degrees of freedom, above 2, so that variances exist, and at most a million; default: learnt.
+    scale : {"exp", "softplus", "linear"}, default "exp"
+        How the diagonal of L follows from unconstrained parameters.
+    """
+
+    core_name: ClassVar[str] = "student_t"
+
+
+class MeanFieldStudentT(_StudentT):
+    """One multivariate Student-t distribution with a diagonal scale matrix.
+
+    All coordinates share the factor ``sqrt(df / g)``: they are uncorrelated, but large together.
+
+    Parameters
+    ----------
+    latents : random variable or iterable of them
+        What the family is over.
+    df : float, optional
+        Degrees of freedom, above 2, so that variances exist, and at most a million; default: learnt.
+    scale : {"exp", "softplus", "linear"}, default "exp"
+        How the scales follow from unconstrained parameters.
+    """
+
+    core_name: ClassVar[str] = "mean_field_student_t"
+
+
+@dataclass(frozen=True, init=False)
+class NormalMixture(Family):
+    """A mixture of Normals: for posteriors with several modes, or bent ones. Source: docs/maths.md, 2.10.
+
+    Parameters
+    ----------
+    latents : random variable or iterable of them
+        What the family is over.
+    n_components : int, optional
+        The most components; default 8. An automatic fit uses as many of them as pay, the weights of others are 0; a
+        run of steps uses all.
+    components : {"full_rank", "mean_field"}, default "full_rank"
+        What each component is.
+    scale : {"exp", "softplus", "linear"}, default "exp"
+        How the components' scales follow from unconstrained parameters.
+    """
+
+    n_components: int | None
+    components: str
+
+    def __init__(
+        self,
+        latents: RandomVariable | Iterable[RandomVariable] = (),
+        *,
+        n_components: int | None = None,
+        components: Literal["full_rank", "mean_field"] = "full_rank",
+        scale: str = "exp",
+    ) -> None:
+        if components not in ("full_rank", "mean_field"):
+            raise ValueError(f"components must be 'full_rank' or 'mean_field', not {components!r}")
+        n = None if n_components is None else positive_int("n_components", n_components)
+        object.__setattr__(self, "n_components", n)
+        object.__setattr__(self, "components", components)
+        super().__init__(latents, scale=scale)
+
+    def spec(self, dim: int) -> _core.FamilySpec:
+        """Return the family over `dim` coordinates for the core."""
+        name = "mixture" if self.components == "full_rank" else "mean_field_mixture"
+        return _core.FamilySpec(name, dim, scale=self.scale, components=self.n_components or DEFAULT_COMPONENTS)
+
+    def describe(self) -> str:
+        """Return the family in words."""
+        n, kind = self.n_components or DEFAULT_COMPONENTS, self.components.replace("_", "-")
+        return f"mixture of at most {n} {kind} Normals, scale through {self.scale}"
+
+
 _BY_NAME: dict[str, type[Family]] = {
     "mean_field": MeanFieldNormal,
     "full_rank": FullRankNormal,
     "low_rank": LowRankNormal,
+    "student_t": FullRankStudentT,
+    "mean_field_student_t": MeanFieldStudentT,
+    "mixture": NormalMixture,
 }
 
 

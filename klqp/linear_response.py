@@ -161,6 +161,10 @@ class ResponseApproximation(Approximation):
         """Return the number of a variable's unconstrained coordinates."""
         return int(self._part(z).stop - self._part(z).start)
 
+    def family_name(self) -> str | None:
+        """Return the name of the family it is of."""
+        return "full_rank"
+
     def describe(self) -> str:
         """Return the Normal in words."""
         return f"Normal with the linear-response covariance of a {self.response.view.spec.name.replace('_', '-')} fit"

@@ -112,6 +112,8 @@ class ModelApproximations(ManyApproximations):
         if factor not in layout.families or (z.space.bijector != "identity" and z.space.event_ndim > 0):
             return self._moments_one_by_one(z)
         spec, offset = layout.families[factor]
+        if not (spec.normal or z.space.bijector == "identity"):
+            return self._moments_one_by_one(z)
         loc, scale = _core.family_moments(spec, self.params[:, offset : offset + spec.n_params])
         begin = sum(n_unconstrained(x) for x in factor.latents[: factor.latents.index(z)])
         part = slice(begin, begin + n_unconstrained(z))

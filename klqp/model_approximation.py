@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +18,7 @@ from klqp.approximation import (
     Approximation,
     pieces,
 )
+from klqp.family_parts import Marginals
 from klqp.inference.compiled import CompiledModel, is_structured, n_unconstrained
 from klqp.inference.latents import Factor
 from klqp.inference.plan import Plan
@@ -38,8 +40,8 @@ class ModelApproximation(Approximation):
     """A q of several factors, at given parameters.
 
     Moments are exact, or by quadrature to 1e-12, where a variable's q is a ready-made family or a distribution that
-    does not depend on other draws, and its transform, if it has one, acts on each element alone; elsewhere from 20,000
-    draws of a fixed seed.
+    does not depend on other draws, and its transform, if it has one, acts on each element alone; elsewhere, and for
+    transforms of Student-t draws, from 20,000 draws of a fixed seed.
     """
 
     def __init__(self, problem: Problem, plan: Plan, params: Float64, feeds: Mapping[Placeholder, Float64]) -> None:
@@ -123,16 +125,29 @@ class ModelApproximation(Approximation):
         return self._cache["moments", z, in_own_space]  # type: ignore[no-any-return]
 
     def _find_moments(self, z: RandomVariable, in_own_space: bool) -> tuple[Float64, Float64]:
-        known = self._normal_marginals(z)
-        if known is not None:
-            found = moments_in_space(z, *known) if in_own_space else known
-            if found is not None:
-                return found
-        by_formula = self._formulas(z) if in_own_space else None
-        if by_formula is not None:
-            return by_formula
-        draws = self._fixed_draws(in_own_space)[z.name].reshape(N_DRAWS, -1)
-        return draws.mean(0), draws.std(0, ddof=1)
+        known, plain = self._marginals(z), not in_own_space or is_identity(z)
+        if known is None or (not plain and (z.space.event_ndim > 0 or math.isfinite(known.df))):
+            by_formula = self._formulas(z) if in_own_space else None
+            if by_formula is not None:
+                return by_formula
+            draws = self._fixed_draws(in_own_space)[z.name].reshape(N_DRAWS, -1)
+            return draws.mean(0), draws.std(0, ddof=1)
+        if plain:
+            return self._plain_moments(z, known)
+        parts = [moments_in_space(z, loc, scale) for loc, scale in zip(known.loc, known.scale, strict=True)]
+        means, stddevs = (np.array([part[k] for part in parts if part is not None]) for k in range(2))
+        if len(parts) == 1:
+            return means[0], stddevs[0]
+        mean = known.weights @ means
+        return mean, np.sqrt(known.weights @ (stddevs**2 + (means - mean) ** 2))
+
+    def _plain_moments(self, z: RandomVariable, known: Marginals) -> tuple[Float64, Float64]:
+        """Return means and standard deviations of the unconstrained coordinates."""
+        member = self._member(z)
+        if member is None:
+            return known.loc[0], known.scale[0]
+        part = self._part(z)
+        return member.mean()[part], member.stddev()[part]
 
     def _formulas(self, z: RandomVariable) -> tuple[Float64, Float64] | None:
         """Return means and standard deviations by formula, where q has them and is in the variable's space."""
@@ -157,24 +172,27 @@ class ModelApproximation(Approximation):
 
     def quantile(self, z: RandomVariable, probability: float) -> Float64:
         """Return quantiles of the variable's elements."""
-        known = self._normal_marginals(z)
-        found = quantile_in_space(z, *known, probability) if known is not None else None
-        if found is not None:
+        known = self._marginals(z)
+        if known is None or (z.space.event_ndim > 0 and not is_identity(z)):
+            draws = self._fixed_draws(True)[z.name].reshape(N_DRAWS, -1)
+            return np.asarray(np.quantile(draws, probability, axis=0))
+        if len(known.weights) == 1 and math.isinf(known.df):
+            found = quantile_in_space(z, known.loc[0], known.scale[0], probability)
+            assert found is not None
             return found
-        draws = self._fixed_draws(True)[z.name].reshape(N_DRAWS, -1)
-        return np.asarray(np.quantile(draws, probability, axis=0))
+        u = known.quantile(1.0 - probability if z.space.bijector == "upper" else probability)  # the one map that falls
+        return u if is_identity(z) else z.space.transform(z.shape).forward(u[None])[0][0]
 
     def covariance(self, z: RandomVariable, in_own_space: bool) -> Float64:
         """Return the covariance matrix of the variable's coordinates, flat in C order."""
         if not in_own_space or is_identity(z):
             member = self._member(z)
             if member is not None:
-                begin = self._compiled.unconstrained[z][1]
-                part = slice(begin, begin + self.n_unconstrained(z))
+                part = self._part(z)
                 return member.covariance()[part, part]
-            known = self._normal_marginals(z)
+            known = self._marginals(z)
             if known is not None:
-                return np.diag(known[1] ** 2)
+                return np.diag(known.scale[0] ** 2)
         draws = self._fixed_draws(in_own_space)[z.name].reshape(N_DRAWS, -1)
         return np.atleast_2d(np.cov(draws, rowvar=False))
 
@@ -197,13 +215,16 @@ class ModelApproximation(Approximation):
             self._cache[factor] = _core.Member(spec, self._params[offset : offset + spec.n_params])
         return self._cache[factor]  # type: ignore[no-any-return]
 
-    def _normal_marginals(self, z: RandomVariable) -> tuple[Float64, Float64] | None:
-        """Return location and scale of the unconstrained coordinates where q makes them normal."""
-        member = self._member(z)
-        if member is not None:
-            begin = self._compiled.unconstrained[z][1]
-            part = slice(begin, begin + self.n_unconstrained(z))
-            return member.mean()[part], member.stddev()[part]
+    def _part(self, z: RandomVariable) -> slice:
+        """Return where a variable's coordinates are among those of its family."""
+        begin = self._compiled.unconstrained[z][1]
+        return slice(begin, begin + self.n_unconstrained(z))
+
+    def _marginals(self, z: RandomVariable) -> Marginals | None:
+        """Return the marginals of the unconstrained coordinates where these are known."""
+        if self._factor[z] in self._compiled.layout.families:
+            spec, offset = self._compiled.layout.families[self._factor[z]]
+            return Marginals.of(spec, self._params[offset : offset + spec.n_params])[self._part(z)]
         factor = self._factor[z]
         # The logarithm of a LogNormal is what the positive numbers' transform starts from.
         logarithm = isinstance(factor.q, LogNormal) and z.space.bijector == "positive"
@@ -212,7 +233,7 @@ class ModelApproximation(Approximation):
         assert isinstance(factor.q, (Normal, LogNormal))
         values = self._parameter_values(factor.q)
         loc, scale = (np.broadcast_to(values[key], factor.q.shape).ravel() for key in ("loc", "scale"))
-        return loc.copy(), scale.copy()
+        return Marginals(np.ones(1), loc[None].copy(), scale[None].copy())
 
     # --- density -----------------------------------------------------------------------------------------------
     def log_density(self, draws: Mapping[str, Float64]) -> Float64:
@@ -268,6 +289,11 @@ class ModelApproximation(Approximation):
     def describe(self) -> str:
         """Return q in words."""
         return "; ".join(f"{f.name}: {f.describe()}" for f in self._problem.factors)
+
+    def family_name(self) -> str | None:
+        """Return the core's name of the family; None where q is not one ready-made family."""
+        families = list(self._compiled.layout.families.values())
+        return families[0][0].name if len(families) == len(self._problem.factors) == 1 else None
 
     def __getstate__(self) -> dict[str, Any]:
         return {k: v for k, v in self.__dict__.items() if k not in ("_compiled", "_cache", "_factor")}

@@ -14,6 +14,7 @@ from klqp._checks import positive_int
 from klqp._seeds import Seed, as_key
 from klqp.approximation import Approximation
 from klqp.errors import PoorFitWarning
+from klqp.family_parts import richer_family
 from klqp.model.random_variable import RandomVariable
 from klqp.psis import PSIS, smooth_weights
 
@@ -88,7 +89,7 @@ class Reweighted(Mapping["str | RandomVariable", WeightedMarginal]):
         if psis.k_hat > psis.good_k:
             warnings.warn(
                 f"k_hat = {psis.k_hat:.2f} is above {psis.good_k:.2f}: q is too far from the posterior for its draws "
-                "to be corrected by weights; use a richer family, such as q='full_rank'",
+                f"to be corrected by weights; {richer_family(approximation.family_name())}",
                 PoorFitWarning,
                 stacklevel=3,
             )

@@ -61,7 +61,7 @@ class Member {
     return e;
   }
 
-  // Sigma^-1 (z - mu)
+  // Minus the gradient of log q: Sigma^-1 (z - mu) for a Normal.
   Array precision_times(const Array& z) const {
     const Array e = standardise(z);
     Array out = klqp::new_matrix(e.shape(0), dim());
@@ -155,16 +155,22 @@ Array changed(const klqp::FamilySpec& spec, const Array& params, const Change& c
 void bind_family(py::module_& module) {
   using klqp::FamilySpec;
   py::class_<FamilySpec>(module, "FamilySpec")
-      .def(py::init([](std::string name, Index dim, Index rank, const std::string& scale) {
-             FamilySpec spec{std::move(name), {dim, rank, klqp::parse_scale_link(scale)}};
+      .def(py::init([](std::string name, Index dim, Index rank, const std::string& scale, double df, Index components) {
+             FamilySpec spec{std::move(name), {dim, rank, klqp::parse_scale_link(scale), df, components}};
              (void)spec.make();  // refuses what cannot be
              return spec;
            }),
-           py::arg("name"), py::arg("dim"), py::arg("rank") = 0, py::arg("scale") = "exp")
+           py::arg("name"), py::arg("dim"), py::arg("rank") = 0, py::arg("scale") = "exp", py::arg("df") = 0.0,
+           py::arg("components") = 0)
       .def_property_readonly("name", [](const FamilySpec& spec) { return spec.name; })
       .def_property_readonly("dim", [](const FamilySpec& spec) { return spec.config.dim; })
       .def_property_readonly("rank", [](const FamilySpec& spec) { return spec.config.rank; })
       .def_property_readonly("scale", [](const FamilySpec& spec) { return klqp::scale_link_name(spec.config.scale); })
+      .def_property_readonly("df", [](const FamilySpec& spec) { return spec.config.df; })
+      .def_property_readonly("components", [](const FamilySpec& spec) { return spec.config.components; })
+      .def_property_readonly("normal", [](const FamilySpec& spec) { return spec.make()->normal(); })
+      .def_property_readonly("pathwise", [](const FamilySpec& spec) { return spec.make()->pathwise(); })
+      .def_property_readonly("has_entropy", [](const FamilySpec& spec) { return spec.make()->has_entropy(); })
       .def_property_readonly("n_params", [](const FamilySpec& spec) { return spec.make()->n_params(); })
       .def_property_readonly("noise_dim", [](const FamilySpec& spec) { return spec.make()->noise_dim(); })
       .def("start", start_params, py::arg("loc"), py::arg("scale"), py::arg("seed"))

@@ -2,6 +2,7 @@
 #include <cmath>
 #include <limits>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "core/elbo.hpp"
@@ -45,7 +46,8 @@ struct Setup {
 
 klqp::Run make_run(const Setup& setup) {
   klqp::RunParts parts;
-  auto family = klqp::make_family(setup.family, {setup.dim, setup.family == "low_rank" ? 2 : 0, klqp::ScaleLink::exp});
+  const Index rank = setup.family == "low_rank" ? 2 : 0, components = setup.family.ends_with("mixture") ? 3 : 0;
+  auto family = klqp::make_family(setup.family, {setup.dim, rank, klqp::ScaleLink::exp, 0.0, components});
   klqp_logdensity_v1 function{reinterpret_cast<void*>(&normal_log_density), setup.radius, KLQP_REENTRANT};
   auto target = std::make_shared<klqp::NativeTarget>(function, setup.dim);
   klqp::NoiseConfig noise;
@@ -92,11 +94,18 @@ void test_reaches_the_exact_posterior() {
 }
 
 void test_same_bits_for_any_number_of_threads() {
-  for (const char* family : {"mean_field", "full_rank", "low_rank"}) {
+  const char* const families[] = {"mean_field",           "full_rank",         "low_rank", "student_t", "mixture",
+                                  "mean_field_student_t", "mean_field_mixture"};
+  for (const std::string family : families) {
     Setup setup;
     setup.family = family;
-    setup.dim = 300;
+    const bool mixture = family.ends_with("mixture"), normal = !mixture && !family.ends_with("student_t");
+    setup.dim = normal ? 300 : 40;
     setup.n_draws = 64;
+    if (mixture) {
+      setup.estimator = "score";
+      setup.entropy = klqp::Entropy::monte_carlo;
+    }
     klqp::Run one = make_run(setup);
     one.until(rates(60), {}, {});
     for (const int n_threads : {2, 3, 8}) {

@@ -20,10 +20,12 @@ from klqp.adapters.tensorboard import TensorBoardLog
 from klqp.approximation import Approximation, FlatApproximation
 from klqp.errors import InterruptedRunWarning, PoorFitWarning, TargetError
 from klqp.families import Family
+from klqp.family_parts import is_normal
 from klqp.inference.auto.budget import Budget
 from klqp.inference.auto.method import METHODS, Outcome, Start, find, stochastic_options
 from klqp.inference.compiled import sort_factors
-from klqp.inference.diagnosis import check_gradients, evidence, fresh_draws, still_rising
+from klqp.inference.coverage import missing_mass
+from klqp.inference.diagnosis import Draws, check_gradients, evidence, fresh_draws, still_rising
 from klqp.inference.engine import Engine, as_state
 from klqp.inference.estimator import Demand
 from klqp.inference.flat_view import FlatView, flat_view
@@ -59,9 +61,8 @@ Float64 = npt.NDArray[np.float64]
 _NO_RATES = (None, np.empty(0))
 _AHEAD = 256  # steps whose learning rates `update` works out at once
 _CONVERGENCE_DRAWS = 1000  # with which `linear_response` looks whether q is an optimum
-_ONE_NORMAL = (
-    "one Normal family over all latent variables, full data without scale or parameters to be learnt, and a log "
-    "density with gradients"
+_ALONE = (
+    "over all latent variables, full data without scale or parameters to be learnt, and a log density with gradients"
 )
 _NOISE_STEPS = 20  # gradients from which `diagnose` takes their signal and noise
 _CHUNK = 65536  # steps whose learning rates are worked out at once
@@ -79,8 +80,9 @@ class Inference:
     data : dict, optional
         Observed values by random variable, or placeholders for them; a random variable as value is a q that is not
         optimised, of which every draw takes a fresh value; a placeholder as key gets its first value.
-    q : {"mean_field", "full_rank", "low_rank"} or Family, default "mean_field"
-        The family over all latent variables when `latent_vars` is a list.
+    q : str or Family, default "mean_field"
+        "mean_field", "full_rank", "low_rank", "student_t", "mean_field_student_t", "mixture", or a family:
+        the family over all latent variables when `latent_vars` is a list.
     rank : int, optional
         Of the low-rank family.
     regularizers : dict or list, optional
@@ -241,7 +243,7 @@ class VariationalInference(Inference):
             Forget the q of an earlier run and start anew; parameters return to their first values.
         method : {"auto", "adam", "saa", "pathfinder", "bam"}, default "auto"
             "adam" takes `n_iter` steps of stochastic gradients, or fewer when a stop rule says so. The others are for
-            one ready-made Normal family over all latent variables, full data and a log density with gradients; they
+            one ready-made family over all latent variables, full data and a log density with gradients; they
             find their start and their end by themselves, and `history` has one row for each iteration: "saa" maximises
             the ELBO over fixed scrambled Sobol draws, "pathfinder" takes the best Normal along paths to the modes,
             "bam" is batch and match, for q="full_rank". "auto" takes "saa" where it can and "adam" elsewhere, or where
@@ -514,8 +516,8 @@ class VariationalInference(Inference):
         engine.require_feeds()
         engine.pull()
         view, key = flat_view(self._problem, engine), as_key(seed)
-        if view is None:
-            raise ValueError(f"linear_response() needs {_ONE_NORMAL}")
+        if view is None or not is_normal(view.spec):
+            raise ValueError(f"linear_response() needs one Normal family {_ALONE}")
         found = self._evidence(engine, _CONVERGENCE_DRAWS, key)
         if found.converged is False:
             message = f"the run did not converge ({found.stopped}): linear response holds at an optimum alone"
@@ -564,16 +566,21 @@ class VariationalInference(Inference):
         kept["_log"] = None
         if self._engine is None:
             return {**kept, "_engine": None}
-        return {**kept, "_engine": (self._engine.settings, self._engine.choice, self.snapshot())}
+        return {**kept, "_engine": (self._engine.settings, self._known(), self.snapshot())}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _engine=None, _ahead=_NO_RATES, _progress=Progress(), _posterior=None)
         if state["_engine"] is not None:
-            settings, choice, snapshot = state["_engine"]
-            self._engine = self._make_engine(settings, self._own_normals, choice=choice)
+            settings, known, snapshot = state["_engine"]
+            self._engine = self._make_engine(settings, self._own_normals, **known)
             self.restore(snapshot)
 
     # --- inside ----------------------------------------------------------------------------------------------
+    def _known(self) -> dict[str, Any]:
+        """Return what an engine need not find out again."""
+        engine = self._require_engine()
+        return {"choice": engine.choice, "gives_gradient": engine.gives_gradient}
+
     def _prepare(self, options: Mapping[str, Any], earlier: Engine | ModelEngine | None) -> None:
         """Build the run for `options`, going on from an `earlier` one if there is one."""
         settings = Settings.read(options, self._problem)
@@ -620,15 +627,15 @@ class VariationalInference(Inference):
 
     def _evidence(self, engine: Engine | ModelEngine, n_draws: int, key: int) -> Evidence:
         view, params = flat_view(self._problem, engine), engine.run.solution
-        draws = fresh_draws(self.posterior._approximation, view, params, n_draws, key)
+        approximation = self.posterior._approximation
+        draws = fresh_draws(approximation, view, params, n_draws, key)
         check = check_gradients(view.spec, params, draws) if view is not None else None
-        first = self.rejections["first"]
+        first, known = self.rejections["first"], self._known_of_q(approximation, view, params, draws, key)
         if self._outcome is not None:
-            return evidence(draws, check, first_rejected=first, full_rank=_is_full(view), **self._outcome.record(check))
+            return evidence(draws, check, first_rejected=first, **known, **self._outcome.record(check))
         n_steps = engine.run.step_count - self._cycle[0]
         rising = still_rising(engine.run.trace["loss"][self._cycle[0] :])
         record: dict[str, Any] = {"stopped": _ended(n_steps, self.stop_reason)}
-        record["full_rank"] = _is_full(view)
         record["converged"] = check.converged if check is not None else None if rising is None else not rising
         if rising:
             record["converged"] = False
@@ -637,7 +644,17 @@ class VariationalInference(Inference):
             noise = self.gradient_noise(_NOISE_STEPS, seed=key)
             signal, power = (math.hypot(*(getattr(m, name) for m in noise.values())) for name in ("signal", "noise"))
             record["signal_to_noise"] = signal / power if power > 0 else math.inf
-        return evidence(draws, check, first_rejected=first, **record)
+        return evidence(draws, check, first_rejected=first, **known, **record)
+
+    @staticmethod
+    def _known_of_q(
+        approximation: Approximation, view: FlatView | None, params: Float64, draws: Draws, key: int
+    ) -> dict[str, Any]:
+        """Return what a verdict needs to know of q's family."""
+        known: dict[str, Any] = {"family": approximation.family_name()}
+        if view is not None and view.spec.components and draws.noise is not None:
+            known["missing"] = missing_mass(view, params, draws.log_p, draws.noise, key)
+        return known
 
     def _chosen(self, method: str, options: Mapping[str, Any]) -> str:
         """Return the method to use for a run with these keywords.
@@ -670,7 +687,9 @@ class VariationalInference(Inference):
         if view is None:
             if method == "auto":
                 return False
-            raise ValueError(f"method={method!r} needs {_ONE_NORMAL}; use method='adam'")
+            raise ValueError(
+                f"method={method!r} needs one Normal family (or Student-t, or mixture) {_ALONE}; use method='adam'"
+            )
         start = Start(engine.run.params, again, self._modes if again else None)
         try:
             outcome = find(view, method, start, engine.settings.key, Budget.of(engine.settings.stop))
@@ -762,7 +781,3 @@ def _ended(n_steps: int, reason: str | None) -> str:
     if reason == "steps":
         return f"it ended after {n_steps} steps"
     return f"it stopped after {n_steps} steps ({reason})" if reason else f"it has taken {n_steps} steps so far"
-
-
-def _is_full(view: FlatView | None) -> bool:
-    return view is not None and view.spec.name == "full_rank"

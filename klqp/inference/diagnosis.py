@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from klqp import _core
 from klqp.approximation import _ELBO_STREAM, Approximation, pieces
+from klqp.family_parts import is_normal, normal_part, split_mixture
 from klqp.inference.flat_view import FlatView
 from klqp.inference.gaussian import unpack, whiten
 from klqp.inference.verdict import SMALL, Evidence
@@ -86,7 +88,8 @@ def check_gradients(spec: _core.FamilySpec, params: Float64, draws: Draws) -> Gr
 
     In the noise's coordinates minus the ELBO's Hessian at an optimum has the diagonal 1 for locations, 1 for entries of
     L below the diagonal, and 2 for log scales (by the theorems of Bonnet and Price), so that a gradient m leaves
-    m^2 / 2, or m^2 / 4, nats. Squares of means are estimated without bias: less the share of their noise.
+    m^2 / 2, or m^2 / 4, nats. Squares of means are estimated without bias: less the share of their noise. Of a mixture
+    each component's draws are looked at apart; the degrees of freedom of a Student-t are left out.
     """
     assert draws.noise is not None
     assert draws.score is not None
@@ -94,31 +97,104 @@ def check_gradients(spec: _core.FamilySpec, params: Float64, draws: Draws) -> Gr
     n = int(usable.sum())
     if n < 10:
         return None
+    noise, score = draws.noise[usable], draws.score[usable]
+    sums = [share.sums() for share in _shares(spec, params, noise, score)]
+    if spec.components:
+        sums.append(_sums_of_weights(spec, params, noise, (draws.log_p - draws.log_q)[usable]))
+    remaining, variance, signal, power, squares = (sum(column) for column in zip(*sums, strict=True))
+    ratio = math.sqrt(max(0.0, signal) / power) if power > 0 else math.inf
+    return GradientCheck(squares / spec.dim, max(0.0, remaining), math.sqrt(variance), ratio)
+
+
+class _Sums(NamedTuple):
+    remaining: float
+    variance: float  # of `remaining`
+    signal: float
+    power: float
+    squares: float  # mean |u|^2
+
+
+@dataclass(frozen=True)
+class _Share:
+    """Draws of one Normal in q, of some weight: their noise (S, E) and the gradients in its coordinates (S, E)."""
+
+    spec: _core.FamilySpec
+    weight: float
+    noise: Float64
+    u: Float64
+
+    def sums(self) -> _Sums:
+        """Return what these draws add."""
+        spec, u, noise, n = self.spec, self.u, self.noise, len(self.u)
+        if n < 2:
+            return _Sums(0.0, 0.0, 0.0, 0.0, 0.0)
+        mean, square = u.mean(0), (u**2).mean(0)
+        w = u[:, -spec.dim :] * noise[:, -spec.dim :]
+        half, quarter = [(mean, square)], []
+        if spec.name == "full_rank":
+            first, second = u.T @ noise / n, (u**2).T @ noise**2 / n
+            below = np.tril_indices(spec.dim, -1)
+            half.append((first[below], second[below]))
+            quarter.append((np.diag(first), np.diag(second)))
+        else:
+            quarter.append((w.mean(0), (w**2).mean(0)))
+        remaining, variance, signal, power = 0.0, 0.0, 0.0, 0.0
+        for factor, moments in [(0.5, pair) for pair in half] + [(0.25, pair) for pair in quarter]:
+            m, v = moments[0], np.maximum(0.0, moments[1] - moments[0] ** 2)
+            unbiased = float((m**2 - v / (n - 1)).sum())
+            remaining += factor * unbiased
+            variance += factor**2 * float((2.0 * (v / n) ** 2 + 4.0 * m**2 * v / n).sum())
+            signal, power = signal + unbiased, power + float(v.sum())
+        variance += 2.0 * (0.25 * _correlated(u) + 0.0625 * _correlated(w)) / n**2
+        share = self.weight
+        squares = float((u**2).sum(1).mean())
+        return _Sums(share * remaining, share**2 * variance, share**2 * signal, share**2 * power, share * squares)
+
+
+def _shares(spec: _core.FamilySpec, params: Float64, noise: Float64, score: Float64) -> Iterator[_Share]:
+    """Yield the draws by the Normals that made them."""
+    normal = normal_part(spec)
+    if spec.components:
+        weights, parts = split_mixture(spec, params)
+        choice = _choices(weights, noise)
+        for k, part in enumerate(parts):
+            own = choice == k
+            yield _share_of(normal, part, float(weights[k]), noise[own, 1:], score[own])
+    elif not is_normal(spec):  # the noise of the Normal that is stretched
+        part = np.ascontiguousarray(params[: normal.n_params])
+        stretched = _core.Member(normal, part).standardise(_core.Member(spec, params).transform(noise))
+        yield _share_of(normal, part, 1.0, stretched, score)
+    else:
+        yield _share_of(spec, params, 1.0, noise, score)
+
+
+def _share_of(spec: _core.FamilySpec, params: Float64, weight: float, noise: Float64, score: Float64) -> _Share:
     _, scale, rest = unpack(spec, params)
     with np.errstate(over="ignore"):
-        u = whiten(spec, scale, rest, draws.score[usable])
-    noise = draws.noise[usable]
-    mean, square = u.mean(0), (u**2).mean(0)
-    w = u[:, -spec.dim :] * noise[:, -spec.dim :]
-    half, quarter = [(mean, square)], []
-    if spec.name == "full_rank":
-        first, second = u.T @ noise / n, (u**2).T @ noise**2 / n
-        below = np.tril_indices(spec.dim, -1)
-        half.append((first[below], second[below]))
-        quarter.append((np.diag(first), np.diag(second)))
-    else:
-        quarter.append((w.mean(0), (w**2).mean(0)))
-    remaining, variance, signal, power = 0.0, 0.0, 0.0, 0.0
-    for weight, moments in [(0.5, pair) for pair in half] + [(0.25, pair) for pair in quarter]:
-        m, v = moments[0], np.maximum(0.0, moments[1] - moments[0] ** 2)
-        unbiased = float((m**2 - v / (n - 1)).sum())
-        remaining += weight * unbiased
-        variance += weight**2 * float((2.0 * (v / n) ** 2 + 4.0 * m**2 * v / n).sum())
-        signal, power = signal + unbiased, power + float(v.sum())
-    variance += 2.0 * (0.25 * _correlated(u) + 0.0625 * _correlated(w)) / n**2
-    residual = float((u**2).sum(1).mean()) / spec.dim
-    ratio = math.sqrt(max(0.0, signal) / power) if power > 0 else math.inf
-    return GradientCheck(residual, max(0.0, remaining), math.sqrt(variance), ratio)
+        return _Share(spec, weight, noise, whiten(spec, scale, rest, score))
+
+
+def _choices(weights: Float64, noise: Float64) -> npt.NDArray[np.int64]:
+    """Return the components that draws are of."""
+    from scipy.special import ndtr  # slow to import
+
+    chosen = np.searchsorted(np.cumsum(weights), ndtr(noise[:, 0]), side="right")
+    return np.asarray(np.minimum(chosen, len(weights) - 1))
+
+
+def _sums_of_weights(spec: _core.FamilySpec, params: Float64, noise: Float64, log_ratio: Float64) -> _Sums:
+    """Return what the weights of a mixture add: w_k (f_k - f)^2 / 2, f_k the mean log ratio in component k."""
+    weights, _ = split_mixture(spec, params)
+    choice = _choices(weights, noise)
+    own = [log_ratio[choice == k] for k in range(len(weights))]
+    known = [k for k, f in enumerate(own) if len(f) > 1]
+    share = weights[known] / weights[known].sum()
+    mean = np.array([own[k].mean() for k in known])
+    error = np.array([own[k].var(ddof=1) / len(own[k]) for k in known])
+    away = mean - share @ mean
+    signal = float((share**2 * (away**2 - error)).sum())
+    remaining, variance = 0.5 * float(share @ (away**2 - error)), float((share**2 * away**2 * error).sum())
+    return _Sums(remaining, variance, signal, float((share**2 * error).sum()), 0.0)
 
 
 def still_rising(losses: Float64) -> bool | None:

@@ -61,7 +61,7 @@ class Engine:
         self.gives_gradient = gives_gradient
         if choice is None and gives_gradient is None:
             self.gives_gradient = self._ask_for_gradient()
-        self.choice = choice or choose_estimator(settings, demand, bool(self.gives_gradient))
+        self.choice = choice or choose_estimator(settings, demand, bool(self.gives_gradient), self._spec)
         self.run = self._make_run()
 
     @property
@@ -98,6 +98,7 @@ class Engine:
         s = self.settings
         return (
             f"{self._spec.name} dim={self._spec.dim} rank={self._spec.rank} scale={self._spec.scale} "
+            f"df={self._spec.df} components={self._spec.components} "
             f"gradient={self.choice.gradient} entropy={self.choice.entropy} baseline={self.choice.baseline} "
             f"draws={s.draws} n_samples={s.n_samples} seed={s.key} optimizer={s.optimizer.fingerprint()}"
         )

@@ -15,6 +15,8 @@ ENTROPIES = {
     "score": ("monte_carlo", "closed_form"),
 }
 
+NO_DERIVATIVE = "its draws have no derivative in the weights"
+
 
 @dataclass(frozen=True)
 class Demand:
@@ -58,6 +60,7 @@ def choose_estimator(
     settings: Settings,
     demand: Demand,
     gives_gradient: bool,
+    spec: _core.FamilySpec,
 ) -> EstimatorChoice:
     """Choose for one family and one log density.
 
@@ -73,8 +76,12 @@ def choose_estimator(
     gradient = agree("gradient", settings.gradient, demand.gradient)
     reason = "asked for"
     if gradient == "auto":
-        gradient = "reparameterised" if gives_gradient else "score"
+        gradient = "reparameterised" if gives_gradient and spec.pathwise else "score"
         reason = f"the log density gives {'its gradient' if gives_gradient else 'values only'}"
+        if not spec.pathwise:
+            reason = NO_DERIVATIVE
+    if gradient == "reparameterised" and not spec.pathwise:
+        raise TypeError(f"reparameterisation gradients are not for a mixture: {NO_DERIVATIVE}")
     if gradient == "reparameterised" and not gives_gradient:
         raise TypeError(
             "reparameterisation gradients need the gradient of the log density, but it returned logp alone; "
@@ -88,6 +95,8 @@ def choose_estimator(
     if entropy not in ENTROPIES[gradient]:
         allowed = ", ".join(map(repr, ("auto", *ENTROPIES[gradient])))
         raise ValueError(f"with {gradient} gradients entropy must be one of {allowed}, not {entropy!r}")
+    if entropy == "closed_form" and not spec.has_entropy:
+        raise ValueError("the entropy of a mixture has no formula: choose another entropy")
     if gradient == "reparameterised" and settings.baseline != "mean":
         raise ValueError("baseline is for score-function gradients, but these are reparameterised")
     return EstimatorChoice(gradient, entropy, settings.baseline, reason, demand.markov_blankets)

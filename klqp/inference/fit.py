@@ -23,7 +23,7 @@ def fit(
     method: str = "auto",
     **options: Unpack[RunOptions],
 ) -> KLqp:
-    """Fit a Normal approximation to a log density on R^dim.
+    """Fit an approximation, Normal if nothing else is asked for, to a log density on R^dim.
 
     Parameters
     ----------
@@ -34,8 +34,9 @@ def fit(
         support. See `klqp.native` for C functions.
     dim : int, optional
         Number of coordinates; default: the attribute ``dim`` of a log density that has one, as Stan models have.
-    q : {"mean_field", "full_rank", "low_rank"} or Family, default "mean_field"
-        The approximating family.
+    q : str or Family, default "mean_field"
+        "mean_field", "full_rank", "low_rank", "student_t", "mean_field_student_t", "mixture", or a family:
+        the approximating family.
     rank : int, optional
         Of the low-rank family; default: the square root of `dim`, at most 50.
     method : {"auto", "adam", "saa", "pathfinder", "bam"}, default "auto"

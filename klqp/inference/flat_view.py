@@ -1,4 +1,4 @@
-"""FlatView: a fit seen as one Normal family over R^D and a log density there, where it is that."""
+"""FlatView: a fit seen as one ready-made family over R^D and a log density there, where it is that."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Parameters of the Normal families as location and factor, and back: z = loc + factor noise."""
+"""Parameters of the Normal families as location and factor, and back: z = loc + factor noise.
+
+Of a Student-t family they are those of the Normal that it stretches; its noise is then that of the Normal, times r.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from klqp import _core
+from klqp.family_parts import is_normal, normal_part, rho_of_df
 
 __all__ = ["factor_times", "pack", "unpack", "whiten"]
 
@@ -23,6 +27,9 @@ def unpack(spec: _core.FamilySpec, params: Float64) -> tuple[Float64, Float64, F
     has no columns for the mean-field one.
     """
     dim = spec.dim
+    if not is_normal(spec):
+        spec = normal_part(spec)
+        params = params[: spec.n_params]
     loc = params[:dim].copy()
     if spec.name == "full_rank":
         rest = np.zeros((dim, dim))
@@ -36,8 +43,11 @@ def unpack(spec: _core.FamilySpec, params: Float64) -> tuple[Float64, Float64, F
     return loc, _scale_of(spec, rho), np.zeros((dim, 0))
 
 
-def pack(spec: _core.FamilySpec, loc: Float64, scale: Float64, rest: Float64) -> Float64:
-    """Return the flat parameters of what `unpack` returns."""
+def pack(spec: _core.FamilySpec, loc: Float64, scale: Float64, rest: Float64, df: float | None = None) -> Float64:
+    """Return the flat parameters of what `unpack` returns, and of degrees of freedom where these are a parameter."""
+    if not is_normal(spec):
+        normal = pack(normal_part(spec), loc, scale, rest)
+        return normal if df is None or spec.df else np.append(normal, rho_of_df(df))
     dim = spec.dim
     rho = _rho_of(spec, scale)
     if spec.name == "full_rank":

@@ -77,7 +77,7 @@ class Form(ABC):
     def _starts(self, of_seed: Callable[[int], Float64], seeds: npt.NDArray[np.uint64]) -> Float64:
         """Return the starts of the problems, one for all of them where the seed plays no part."""
         families = [f.family for f in self._inference._problem.factors if f.family is not None]
-        if not any(family.spec(1).rank for family in families):
+        if not any(family.spec(1).rank or family.spec(1).components for family in families):
             return of_seed(0)[None]
         return np.stack([of_seed(int(seed)) for seed in seeds])
 
@@ -196,7 +196,9 @@ class BatchForm(Form):
         self._fn = fn
         self._densities = [LogDensity(OneOfMany(fn, b), shape=dim) for b in range(n)]
         super().__init__([self._densities[0]], ManyData(n), q, rank, options)
-        self._choice = choose_estimator(self.settings, Demand(gradient="reparameterised"), True)
+        family = self._inference._problem.factors[0].family
+        assert family is not None
+        self._choice = choose_estimator(self.settings, Demand(gradient="reparameterised"), True, family.spec(dim))
 
     def lockstep(self, seeds: npt.NDArray[np.uint64], plan: _core.ManyPlan) -> dict[str, Any]:
         """Run all problems, whose seeds these are, and return the core's results."""

@@ -89,7 +89,7 @@ def _kind(factor: Factor, wanted: str, gives_gradient: bool, enumeration: Enumer
     """Return the kind of a factor's gradient, and why."""
     if enumeration is not None and factor in enumeration.factors:
         return FactorPlan("enumerated", reason=enumeration.describe(factor))
-    pathwise = factor.family is not None or getattr(factor.q, "pathwise", False)
+    pathwise = bool(getattr(factor.q, "pathwise", False))
     kind = type(factor.q).__name__
     if wanted == "reparameterised" and not pathwise:
         raise TypeError(
@@ -183,7 +183,9 @@ class _Entropies:
 
     def _has_formula(self, factor: Factor) -> bool:
         treated = _has_density(factor) and not all(z in self._by_formula for z in factor.latents)
-        return not treated or factor.family is not None or hasattr(factor.q, "emit_entropy")
+        if factor.family is not None:
+            return factor.family.has_entropy
+        return not treated or hasattr(factor.q, "emit_entropy")
 
     def _best(self, factor: Factor, gradient: str) -> str:
         if gradient == "score":

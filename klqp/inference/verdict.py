@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from klqp.family_parts import richer_family
 from klqp.posterior import ELBO
 from klqp.psis import GOOD_K
 
@@ -19,6 +20,7 @@ SMALL = 0.1  # nats: a run that may still gain more has not converged
 MANY_REJECTED = 0.1  # share of fresh draws; more of them and q does not describe the support
 FEW_REJECTED = 0.001
 OTHER_MODE = 0.02  # estimated share of the posterior's mass
+MISSING = 0.03  # likewise, in tails
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,10 @@ class Evidence:
         ELBOs that different starts reached, the best first.
     other_mode : float
         Estimated share of the posterior's mass around other local optima that q does not cover.
-    full_rank : bool
-        Whether q is a full-rank Normal already.
+    missing : float or None
+        Of a mixture: the share of the posterior's mass to which it gives less than half of its due.
+    family : str or None
+        The core's name of q's family; None where q is not one ready-made family.
     """
 
     elbo: ELBO | None
@@ -67,7 +71,8 @@ class Evidence:
     first_rejected: str | None
     starts: tuple[float, ...] = ()
     other_mode: float = 0.0
-    full_rank: bool = False
+    missing: float | None = None
+    family: str | None = None
 
     @property
     def contradictory(self) -> bool:
@@ -108,7 +113,7 @@ class Verdict:
 def judge(evidence: Evidence) -> Verdict:
     """Return the verdict on what was measured. Never "ok" where k_hat >= 0.7 or the run did not converge."""
     failures = [*_no_density(evidence), *_no_convergence(evidence)]
-    doubts = [*_poor_match(evidence), *_outside(evidence), *_other_modes(evidence)]
+    doubts = [*_poor_match(evidence), *_outside(evidence), *_other_modes(evidence), *_light_tails(evidence)]
     word: Word = "fail" if failures else "warn" if doubts else "ok"
     return Verdict(word, (*failures, *doubts), evidence)
 
@@ -136,7 +141,7 @@ def _no_convergence(e: Evidence) -> list[str]:
 
 
 def _poor_match(e: Evidence) -> list[str]:
-    richer = "use other coordinates, or a sampler" if e.full_rank else "use a richer family, such as q='full_rank'"
+    richer = richer_family(e.family)
     if e.elbo is None:
         return []
     if not e.k_hat < GOOD_K:
@@ -169,11 +174,24 @@ def _outside(e: Evidence) -> list[str]:
 
 def _other_modes(e: Evidence) -> list[str]:
     if e.other_mode >= OTHER_MODE:
+        mixture = e.family is not None and e.family.endswith("mixture")
+        advice = "a q of one mode cannot hold them all: use q='mixture'"
+        if mixture:
+            advice = "use more components (klqp.NormalMixture(n_components=))"
         return [
             f"other starts found other modes, with about {e.other_mode:.0%} of the posterior's mass, that q does not "
-            "cover: run from several init_loc, and compare; one Normal cannot hold them all"
+            f"cover: run from several init_loc, and compare; {advice}"
         ]
     return []
+
+
+def _light_tails(e: Evidence) -> list[str]:
+    if e.missing is None or e.missing < MISSING:
+        return []
+    return [
+        f"q gives about {e.missing:.0%} of the posterior's mass less than half of its due: its tails are too light; "
+        f"{richer_family(e.family)}"
+    ]
 
 
 def _table(e: Evidence) -> list[str]:
@@ -182,6 +200,8 @@ def _table(e: Evidence) -> list[str]:
         rows.append(("ELBO", f"{e.elbo.value:.2f} +- {e.elbo.std_error:.2g} nats"))
         rows.append(("k_hat", f"{e.k_hat:.2f}"))
         rows.append(("effective draws", f"{e.ess:.0%} of {e.elbo.n_draws}"))
+    if e.missing is not None:
+        rows.append(("mass it misses", f"{e.missing:.1%}"))
     if e.score_residual is not None:
         rows.append(("score residual", f"{e.score_residual:.2g}"))
     state = {True: "yes", False: "no", None: "not known"}[e.converged]

@@ -451,8 +451,15 @@ def test_wrong_points_of_log_prob(draws, error, words):
 
 
 # --- families ---
-FAMILIES = [klqp.MeanFieldNormal, klqp.FullRankNormal, klqp.LowRankNormal]
-NAMES = ("'full_rank'", "'low_rank'", "'mean_field'", "klqp.FullRankNormal")
+FAMILIES = [
+    klqp.MeanFieldNormal,
+    klqp.FullRankNormal,
+    klqp.LowRankNormal,
+    klqp.FullRankStudentT,
+    klqp.MeanFieldStudentT,
+    klqp.NormalMixture,
+]
+NAMES = ("'full_rank'", "'low_rank'", "'mean_field'", "'mixture'", "'student_t'", "klqp.FullRankNormal")
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -469,6 +476,22 @@ def test_wrong_scale_links(family, scale, error):
 )
 def test_families_are_over_random_variables(family, latents, came):
     check(TypeError, ("random variables", f"not {came}"), lambda: family(latents))
+
+
+@pytest.mark.parametrize("df", [2, 2.0, 0.0, -3.0, 2e6, inf, nan, "5", True])
+@pytest.mark.parametrize("family", [klqp.FullRankStudentT, klqp.MeanFieldStudentT])
+def test_wrong_degrees_of_freedom(family, df):
+    check(ValueError, ("df", "above 2", "at most 1e6", f"not {df!r}"), lambda: family(df=df))
+
+
+@pytest.mark.parametrize(("n", "error", "words"), integers("n_components", None))
+def test_wrong_numbers_of_components(n, error, words):
+    check(error, words, lambda: klqp.NormalMixture(n_components=n))
+
+
+def test_wrong_components():
+    words = ("components", "'full_rank'", "'mean_field'", "not 'student_t'")
+    check(ValueError, words, lambda: klqp.NormalMixture(components="student_t"))
 
 
 @pytest.mark.parametrize(("rank", "error", "words"), integers("rank", None))
@@ -500,7 +523,14 @@ def test_a_family_belongs_to_its_variables():
 
 
 @pytest.mark.parametrize(
-    ("q", "family"), [("mean_field", FAMILIES[0]), ("full_rank", FAMILIES[1]), ("low_rank", FAMILIES[2])]
+    ("q", "family"),
+    list(
+        zip(
+            ["mean_field", "full_rank", "low_rank", "student_t", "mean_field_student_t", "mixture"],
+            FAMILIES,
+            strict=True,
+        )
+    ),
 )
 def test_all_ways_to_say_the_same_family(q, family):
     runs = []

@@ -66,6 +66,10 @@ def test_ok_without_reasons():
         ({"n_minus_inf": 20}, "warn", "20 of 2000 draws of q are outside"),
         ({"n_minus_inf": 300}, "fail", "15% of the draws"),
         ({"other_mode": 0.3}, "warn", "other modes, with about 30%"),
+        ({"other_mode": 0.3}, "warn", "use q='mixture'"),
+        ({"other_mode": 0.3, "family": "mixture"}, "warn", "n_components"),
+        ({"missing": 0.05, "family": "mixture"}, "warn", "5% of the posterior's mass less than half of its due"),
+        ({"ess": 0.1, "family": "full_rank"}, "warn", "q='student_t' for heavy tails, q='mixture'"),
         ({"elbo": None}, "fail", "finite at no draw"),
     ],
 )

@@ -19,6 +19,9 @@ using EstimatorFactory = std::unique_ptr<Estimator> (*)(const EstimatorConfig&, 
 
 inline std::unique_ptr<Estimator> make_reparameterised(const EstimatorConfig& config, const Family& family,
                                                        const Noise&) {
+  if (!family.pathwise()) {
+    throw ConfigError("draws of a mixture have no derivative in its weights: use score-function gradients");
+  }
   if (config.entropy == Entropy::adaptive) return std::make_unique<AdaptiveEntropy>(family.n_params());
   if (config.entropy == Entropy::proximal && !family.proximal()) {
     throw ConfigError("proximal entropy steps need a mean-field or full-rank family with scale='linear'");
@@ -27,6 +30,9 @@ inline std::unique_ptr<Estimator> make_reparameterised(const EstimatorConfig& co
 }
 
 inline std::unique_ptr<Estimator> make_score(const EstimatorConfig& config, const Family& family, const Noise& draws) {
+  if (config.entropy == Entropy::closed_form && !family.has_entropy()) {
+    throw ConfigError("the entropy of a mixture has no formula: use entropy='monte_carlo'");
+  }
   return std::make_unique<ScoreFunction>(config.entropy, config.baseline, draws, family.n_params());
 }
 

@@ -1,12 +1,13 @@
 // Family: turns noise into draws z ~ q and pulls cotangents on z back to the flat parameter vector lambda.
 //
-// All families here are images z = T(eps; lambda) of standard normal noise. What they share is written in terms of
-// the *standardised* draw e = e(z): the smallest noise that T maps to z. Then, for every one of them,
+// All families here are images z = T(eps; lambda) of standard normal noise, and e = e(z) is a noise that T maps to z.
+// For the Normal ones e is the *standardised* draw, the smallest noise that does so, and for every one of them
 //
 //   log q(z)          = -|e|^2/2 - log|Sigma|/2 - D/2 log(2 pi)                                       (maths.md 2.1)
 //   -grad_z log q     = Sigma^-1 (z - mu), see add_precision                                           (maths.md 2.2)
 //   grad_lambda log q = pullback of Sigma^-1 (z - mu) at noise e, minus the gradient of the entropy    (maths.md 2.3)
 //
+// which is what log_density, entropy and add_score do unless a family overrides them: families that are not Normal do.
 // For mean field and full rank e is the noise itself; for low rank it is not, because there are more noise
 // coordinates than dimensions.
 #pragma once
@@ -26,6 +27,8 @@ struct FamilyConfig {
   Index dim = 1;
   Index rank = 0;  // low rank only
   ScaleLink scale = ScaleLink::exp;
+  double df = 0.0;       // Student-t only: its degrees of freedom; 0: a parameter
+  Index components = 0;  // mixtures only
 };
 
 // Methods but prepare() and the start are const after prepare(params); nothing allocates after construction.
@@ -42,6 +45,13 @@ class Family {
   Index noise_dim() const noexcept { return noise_dim_; }
   Index n_params() const noexcept { return n_params_; }
 
+  // Whether members are Normal.
+  virtual bool normal() const noexcept { return true; }
+  // Whether draws have a derivative in all parameters, so that add_pullback is the whole gradient of an expectation.
+  virtual bool pathwise() const noexcept { return true; }
+  // Whether the entropy has a formula; without one entropy() is NaN and its gradient not to be asked for.
+  virtual bool has_entropy() const noexcept { return true; }
+
   // params (P) of the member with the given location (D) and standard deviations (D), no correlations.
   virtual void start(ConstSpan loc, ConstSpan scale, std::uint64_t seed, Span params) const = 0;
   // Does once a step what all draws share: scales, factorisations, log-determinant. Keeps no reference.
@@ -55,7 +65,7 @@ class Family {
   // z (S, D) -> e (S, E) for points from anywhere
   virtual void standardise(ConstMatrix z, Matrix e, Team& team) const noexcept = 0;
 
-  // cot (S, D) += weights_s Sigma^-1 (z_s - mu), from e (S, E)
+  // cot (S, D) += weights_s times minus the gradient of log q at z_s, Sigma^-1 (z_s - mu) for a Normal, from e (S, E)
   virtual void add_precision(ConstMatrix e, ConstSpan weights, Matrix cot, Team& team) const noexcept = 0;
   // grad (P) += sum_s (d T(noise_s) / d lambda)^T cot_s
   virtual void add_pullback(ConstMatrix noise, ConstMatrix cot, Span grad, Team& team) const noexcept = 0;
@@ -88,7 +98,7 @@ class Family {
     add_entropy_gradient(1.0, to);
     add_entropy_gradient(-1.0, from);
   }
-  // log|Sigma| / 2
+  // log|Sigma| / 2 of a Normal
   virtual double half_log_det() const noexcept = 0;
 
   // Restores the constraints on params (P) after an optimizer's step.
@@ -104,12 +114,12 @@ class Family {
   virtual void stddev(Span out) const noexcept = 0;
   virtual void covariance(Matrix out) const noexcept = 0;
 
-  double entropy() const noexcept {
+  virtual double entropy() const noexcept {
     return half_log_det() + 0.5 * static_cast<double>(dim()) * (1.0 + std::log(2.0 * std::numbers::pi));
   }
 
   // e (S, E) -> logq (S)
-  void log_density(ConstMatrix e, Span logq, Team& team) const noexcept {
+  virtual void log_density(ConstMatrix e, Span logq, Team& team) const noexcept {
     const double constant = -half_log_det() - 0.5 * static_cast<double>(dim()) * std::log(2.0 * std::numbers::pi);
     team.for_range(e.rows, std::max<Index>(1, 4096 / e.cols), [&](Index begin, Index end) {
       for (Index s = begin; s < end; ++s) logq[s] = constant - 0.5 * kernels().dot(e.cols, e.row(s), e.row(s));
@@ -117,7 +127,7 @@ class Family {
   }
 
   // grad (P) += sum_s weights_s grad_lambda log q(z_s), with e (S, E) and scratch (S, D)
-  void add_score(ConstMatrix e, ConstSpan weights, Matrix scratch, Span grad, Team& team) const noexcept {
+  virtual void add_score(ConstMatrix e, ConstSpan weights, Matrix scratch, Span grad, Team& team) const noexcept {
     std::fill(scratch.data, scratch.data + scratch.size(), 0.0);
     add_precision(e, weights, scratch, team);
     add_pullback(e, scratch, grad, team);

@@ -7,6 +7,8 @@
 #include "core/family/full_rank_normal.hpp"
 #include "core/family/low_rank_normal.hpp"
 #include "core/family/mean_field_normal.hpp"
+#include "core/family/normal_mixture.hpp"
+#include "core/family/student_t.hpp"
 #include "core/registry.hpp"
 
 namespace klqp {
@@ -20,12 +22,22 @@ inline constexpr Row<std::unique_ptr<Family> (*)(const FamilyConfig&)> kFamilies
     {"mean_field", make_family_of<MeanFieldNormal>},
     {"full_rank", make_family_of<FullRankNormal>},
     {"low_rank", make_family_of<LowRankNormal>},
+    {"student_t", make_family_of<StudentT<FullRankNormal>>},
+    {"mean_field_student_t", make_family_of<StudentT<MeanFieldNormal>>},
+    {"mixture", make_family_of<NormalMixture<FullRankNormal>>},
+    {"mean_field_mixture", make_family_of<NormalMixture<MeanFieldNormal>>},
 };
 
 inline std::unique_ptr<Family> make_family(const std::string& name, const FamilyConfig& config) {
   if (config.dim < 1) throw ConfigError("the dimension must be at least 1, not " + std::to_string(config.dim));
   if (name == "low_rank" && config.rank < 1) {
     throw ConfigError("rank must be at least 1, not " + std::to_string(config.rank));
+  }
+  if (name.ends_with("student_t") && config.df != 0.0 && !(config.df > 2.0 && config.df <= 1e6)) {
+    throw ConfigError("df must be above 2, at most 1e6, not " + std::to_string(config.df));
+  }
+  if (name.ends_with("mixture") && config.components < 1) {
+    throw ConfigError("components must be at least 1, not " + std::to_string(config.components));
   }
   return find_row(kFamilies, "family", name)(config);
 }

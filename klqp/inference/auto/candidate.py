@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from klqp import _core
+from klqp.family_parts import is_normal
 from klqp.inference.auto.pathfinder import PathNormal
 from klqp.inference.gaussian import factor_times, pack
 
@@ -30,6 +31,8 @@ class Candidate:
         Where it comes from, in words.
     start : int
         Number of the start that led to it; -1 for the q before the run.
+    df : float, optional
+        Degrees of freedom, of Student-t families.
     """
 
     loc: Float64
@@ -37,18 +40,21 @@ class Candidate:
     rest: Float64
     origin: str
     start: int
+    df: float | None = None
+
+    def params(self, spec: _core.FamilySpec) -> Float64:
+        """Return the parameters of a family."""
+        return pack(spec, self.loc, self.scale, self.rest, self.df)
 
     def draws(self, spec: _core.FamilySpec, noise: Float64) -> Float64:
         """Return draws (S, D) for noise (S, E)."""
+        if not is_normal(spec):
+            return _core.Member(spec, self.params(spec)).transform(noise)
         return self.loc + factor_times(spec, self.scale, self.rest, noise)
-
-    def params(self, spec: _core.FamilySpec) -> Float64:
-        """Return the family's flat parameters (P,)."""
-        return pack(spec, self.loc, self.scale, self.rest)
 
     def shrunk(self, factor: float) -> Candidate:
         """Return the candidate with its factor multiplied by a number."""
-        return Candidate(self.loc, self.scale * factor, self.rest * factor, self.origin, self.start)
+        return replace(self, scale=self.scale * factor, rest=self.rest * factor)
 
 
 def from_precision(spec: _core.FamilySpec, loc: Float64, precision: Float64, start: int) -> Candidate:

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from klqp import _core
+from klqp.family_parts import is_normal, normal_part
 from klqp.inference.auto.bam import match
 from klqp.inference.auto.base_draws import base_draws
+from klqp.inference.auto.boosting import Growth, from_modes, grow, with_modes
 from klqp.inference.auto.budget import Budget, BudgetSpent, reason
 from klqp.inference.auto.candidate import Candidate, divergence, from_path, from_precision
 from klqp.inference.auto.climb import climb, start_points
 from klqp.inference.auto.counted import Counted
 from klqp.inference.auto.laplace import MAX_DIM, polished_mode
+from klqp.inference.auto.mixture import MixtureFit, Parts, draw
 from klqp.inference.auto.pathfinder import along
 from klqp.inference.auto.properness import improper_direction
 from klqp.inference.auto.saa import Fit, SampleAverages
+from klqp.inference.auto.student_t import START_DF, stretched
 from klqp.inference.diagnosis import GradientCheck
 from klqp.inference.flat_view import FlatView
 from klqp.inference.gaussian import unpack
@@ -51,6 +55,9 @@ _STOCHASTIC = (
 
 _FULL_RANK_NUMBERS = 1 << 21  # draws times coordinates up to which sample averages bound the full-rank family
 _ELBO_DRAWS = 32
+_NEARLY_NORMAL = 1e5  # degrees of freedom of a Student-t that stands for a Normal, taken where it is better by
+_SLACK = 0.01  # nats
+_T_DRAWS = 1024  # the same for Student-t's, whose moments are not exact, and to compare mixtures
 _PATHS, _POINTS = 3, 8  # paths, and points of each, that Normals are tried from
 _CLOSE = 1.0  # nats a coordinate by which a Normal's ELBO may be below its mode's mass
 _PLAIN = (1.0, 0.1)  # standard deviations of Normals around the start that are tried, too
@@ -174,23 +181,36 @@ def find(view: FlatView, method: str, start: Start, key: int, budget: Budget | N
     ValueError
         If the method cannot fit the family.
     """
-    spec = view.spec
+    spec, normal = view.spec, normal_part(view.spec)
     if method == "bam" and spec.name != "full_rank":
         raise ValueError(f"method='bam' fits q='full_rank', not {spec.name!r}")
-    if spec.name == "full_rank" and 4 * spec.dim**2 > _FULL_RANK_NUMBERS:
+    if method == "pathfinder" and not is_normal(spec):
+        raise ValueError(f"method='pathfinder' fits Normals, not {spec.name!r}")
+    if normal.name == "full_rank" and 4 * spec.dim**2 > _FULL_RANK_NUMBERS:
         if method == "auto":
             return None
-        raise ValueError(f"q='full_rank' in {spec.dim} dimensions is too large for method={method!r}: use 'adam'")
+        raise ValueError(f"q={spec.name!r} in {spec.dim} dimensions is too large for method={method!r}: use 'adam'")
     target = Counted(view, budget)
+    # Of a mixture before the components are taken up later.
+    before = start.params if start.going_on else None
     try:
-        search = _Search(target, start, key)
-        ranked = search.rank(search.candidates(start.params if start.going_on else None, method))
+        search = _Search(target, normal, start, key, max(_MODES, spec.components))
+        ranked = search.rank(search.candidates(None if spec.components else before, method))
         ends = _ends(search, ranked, method)
     except BudgetSpent as stop:
         return _nothing_new(start, str(stop), target)
     if not ends:
         return None
-    best = min((end for end in ends if end.refined), key=lambda end: (not end.fit.converged, -end.elbo))
+    if spec.components:
+        try:
+            return _mixture(search, target, ends, before)
+        except _core.TargetError:
+            if method != "auto":
+                raise
+            return None
+    if not is_normal(spec):
+        ends = _stretched(search, target, ends)
+    best = _best(ends)
     finite = [end.elbo for end in ends if math.isfinite(end.elbo)]
     return Outcome(
         params=best.fit.candidate.params(spec),
@@ -198,7 +218,7 @@ def find(view: FlatView, method: str, start: Start, key: int, budget: Budget | N
         why=best.fit.why,
         remaining=None if math.isnan(best.fit.remaining) else best.fit.remaining,
         starts=tuple(sorted(finite, reverse=True)),
-        other_mode=search.mass_elsewhere(best.fit.candidate, best.elbo),
+        other_mode=search.mass_elsewhere([best.fit.candidate], best.elbo),
         words=_words(method, best.fit, search.n_starts, target),
         losses=np.array(best.fit.losses),
         n_calls=target.n_calls,
@@ -241,6 +261,77 @@ def _nothing_new(start: Start, why: str, target: Counted) -> Outcome:
     return Outcome(start.params, False, why, None, (), 0.0, words, nothing, *cost, cut_short=True)
 
 
+def _best(ends: list[_End]) -> _End:
+    return min((end for end in ends if end.refined), key=lambda end: (not end.fit.converged, -end.elbo))
+
+
+def _stretched(search: _Search, target: Counted, ends: list[_End]) -> list[_End]:
+    """Return the Student-t fits that start from Normal ones."""
+    spec, best = target.view.spec, _best(ends)
+    df = spec.df or START_DF
+    out: list[_End] = []
+    try:
+        for end in (end for end in ends if end.refined and search.stopped is None):
+            found = stretched(target, end.fit, search.key, target.view.coordinate)
+            nearly = replace(end.fit.candidate, df=spec.df or _NEARLY_NORMAL)
+            elbo, limit = search.elbo(found.candidate), search.elbo(nearly)
+            if elbo < limit - _SLACK:
+                found, elbo = replace(found, candidate=nearly), limit
+            out.append(_End(found, elbo))
+    except (KeyboardInterrupt, BudgetSpent) as stop:
+        search.stopped = stop
+    if out or search.stopped is None:
+        return out
+    fit = replace(best.fit, candidate=replace(best.fit.candidate, df=df), converged=False, why=reason(search.stopped))
+    return [_End(fit, best.elbo)]
+
+
+def _mixture(search: _Search, target: Counted, ends: list[_End], before: Float64 | None) -> Outcome:
+    """Return the mixture that grows from Normal fits of different modes, and from the q before."""
+    spec = target.view.spec
+    starts = tuple(sorted((end.elbo for end in ends if math.isfinite(end.elbo)), reverse=True))
+    best = _best(ends)
+    alone = Parts(search.spec, np.ones(1), (best.fit.candidate,))
+    if search.stopped is not None or not best.fit.converged:
+        fit = MixtureFit(alone, False, best.fit.why, best.fit.remaining, best.fit.n_draws, best.fit.losses)
+        growth = Growth(fit, 1, 0)
+    else:
+        usable = sorted((end for end in ends if end.fit.converged), key=lambda end: -end.elbo)
+        modes = [usable[i] for i in distinct([end.fit.candidate for end in usable])]
+        parts = from_modes(
+            search.spec, [end.fit.candidate for end in modes], [end.elbo for end in modes], spec.components
+        )
+        if before is not None:
+            parts = with_modes(Parts.of_params(spec, before), parts, spec.components)
+        growth = grow(target, parts, spec.components, search.key)
+        search.stopped = growth.stopped
+    parts, fit = growth.fit.parts, growth.fit
+    if search.stopped is None and search.is_worse(parts, alone):
+        parts = alone
+    elbo = search.elbo_of_parts(parts) if search.stopped is None else -fit.losses[-1]
+    n = len(parts.normals)
+    how = f"sample averages over {fit.n_draws} scrambled Sobol draws of each component, L-BFGS"
+    words = (
+        f"{how}, {n} component{'s' if n > 1 else ''} ({growth.n_modes} from modes, {growth.n_tried} others tried; "
+        f"{search.n_starts} starts; {target.n_calls} calls, {target.n_points} points)"
+    )
+    return Outcome(
+        params=parts.params(spec),
+        converged=fit.converged,
+        why=fit.why,
+        remaining=None if math.isnan(fit.remaining) else fit.remaining,
+        starts=starts,
+        other_mode=search.mass_elsewhere(parts.normals, elbo),
+        words=words,
+        losses=np.array(best.fit.losses + fit.losses),
+        n_calls=target.n_calls,
+        n_points=target.n_points,
+        interrupted=isinstance(search.stopped, KeyboardInterrupt),
+        cut_short=search.stopped is not None,
+        modes=search.modes,
+    )
+
+
 def _words(method: str, fit: Fit, n_starts: int, target: Counted) -> str:
     how = {
         "auto": f"sample averages over {fit.n_draws} scrambled Sobol draws, L-BFGS",
@@ -279,9 +370,10 @@ class _Mode:
 class _Search:
     """The starts of a fit, what became of them, and the candidates that they gave."""
 
-    def __init__(self, target: Counted, start: Start, key: int) -> None:
-        self._target, self._spec, self._key = target, target.view.spec, key
-        self._centre = _core.Member(self._spec, start.params).mean()
+    def __init__(self, target: Counted, spec: _core.FamilySpec, start: Start, key: int, most: int) -> None:
+        self._target, self._most = target, most
+        self.spec, self.key = spec, key
+        self._centre = _core.Member(target.view.spec, start.params).mean()
         self.stopped: KeyboardInterrupt | BudgetSpent | None = None
         self.smooth = True  # whether a mode with its curvature is near the mass around it
         rng = np.random.Generator(np.random.Philox(key=key))
@@ -290,7 +382,7 @@ class _Search:
         self._order = sorted(range(self.n_starts), key=lambda i: self._paths[i].f[-1])
         self._modes: list[_Mode] = []
         # Draws in other scrambles than those of the optimisation.
-        self._noise = base_draws(_ELBO_DRAWS, self._spec.noise_dim, key, 1 << 20)
+        self._noise = base_draws(_ELBO_DRAWS, self.spec.noise_dim, key, 1 << 20)
 
     def _points(self, start: Start, rng: np.random.Generator) -> Float64:
         if not start.going_on:
@@ -307,10 +399,10 @@ class _Search:
 
         The latter are left out where a mode's Normal is near the mass around that mode.
         """
-        spec: _core.FamilySpec = self._spec
+        spec: _core.FamilySpec = self.spec
         out: list[Candidate] = []
         if before is not None:
-            out.append(Candidate(*unpack(spec, before), origin="the q before", start=-1))
+            out.append(Candidate(*unpack(spec, before[: spec.n_params]), origin="the q before", start=-1))
         for i in self._order:
             mode = self._new_mode(i)
             if mode is not None:
@@ -332,7 +424,7 @@ class _Search:
 
     def _new_mode(self, i: int) -> _Mode | None:
         path = self._paths[i]
-        if self._spec.dim > MAX_DIM or len(self._modes) >= _MODES:
+        if self.spec.dim > MAX_DIM or len(self._modes) >= self._most:
             return None
         x = path.x[-1]
         if any(mode.distance(x) < 0.1 for mode in self._modes):
@@ -353,20 +445,34 @@ class _Search:
     def rank(self, candidates: list[Candidate]) -> list[tuple[float, Candidate]]:
         """Return the candidates with their ELBOs from common draws, the best first."""
         usable = [c for c in candidates if np.isfinite(c.loc).all() and np.all(c.scale > 0)]
-        z = np.concatenate([c.draws(self._spec, self._noise) for c in usable])
+        z = np.concatenate([c.draws(self.spec, self._noise) for c in usable])
         logp = np.where(np.isfinite(z).all(1), self._target.evaluate(np.nan_to_num(z))[0], -np.inf)
         elbos = [self._elbo_of(c, part) for c, part in zip(usable, logp.reshape(len(usable), -1), strict=True)]
         return sorted(zip(elbos, usable, strict=True), key=lambda pair: -pair[0])
 
     def elbo(self, candidate: Candidate) -> float:
         """Return the ELBO from the common draws."""
-        return self._elbo_of(candidate, self._target.evaluate(candidate.draws(self._spec, self._noise))[0])
+        if candidate.df is None:
+            return self._elbo_of(candidate, self._target.evaluate(candidate.draws(self.spec, self._noise))[0])
+        whole = self._target.view.spec
+        noise = base_draws(_T_DRAWS, whole.noise_dim, self.key, 1 << 20)
+        return self._elbo_of(candidate, self._target.evaluate(candidate.draws(whole, noise))[0])
+
+    def elbo_of_parts(self, parts: Parts) -> float:
+        """Return the ELBO of a mixture."""
+        return draw(self._target, parts, _ELBO_DRAWS, self.key, 1 << 20).elbo
+
+    def is_worse(self, parts: Parts, other: Parts) -> bool:
+        """Return whether a mixture has a lower ELBO than another, by more than two standard errors."""
+        ours, theirs = (draw(self._target, p, _T_DRAWS, self.key, 1 << 20) for p in (parts, other))
+        return not ours.elbo >= theirs.elbo - 2.0 * math.hypot(ours.std_error, theirs.std_error)
 
     def _elbo_of(self, candidate: Candidate, logp: Float64) -> float:
+        spec = self.spec if candidate.df is None else self._target.view.spec
         usable = logp[np.isfinite(logp)]
         if len(usable) < 0.9 * len(logp):
             return -math.inf
-        return float(usable.mean()) + _core.Member(self._spec, candidate.params(self._spec)).entropy()
+        return float(usable.mean()) + _core.Member(spec, candidate.params(spec)).entropy()
 
     def fits(self, ranked: list[tuple[float, Candidate]], method: str) -> list[_End]:
         """Return fits from the best candidate, and from those of other modes that may be better in the end."""
@@ -378,7 +484,8 @@ class _Search:
             new = all(
                 _far(candidate, other) or not (self.smooth or candidate.start == other.start) for _, other in chosen
             )
-            if len(chosen) < _MODES and new:
+            apart = all(_far(candidate, other) for _, other in chosen)
+            if len(chosen) < (self._most if apart else _MODES) and new:
                 chosen.append((elbo, candidate))
         if method == "bam":
             return self._matched(chosen)
@@ -387,7 +494,7 @@ class _Search:
     def _averaged(self, chosen: list[Candidate]) -> list[_End]:
         """Return fits by sample averages: all with few draws, those worth it to the end."""
         name = self._target.view.coordinate
-        runs = [SampleAverages(self._target, self._spec, candidate, self._key, name) for candidate in chosen]
+        runs = [SampleAverages(self._target, self.spec, candidate, self.key, name) for candidate in chosen]
         going: list[SampleAverages] = []
         try:
             for run in runs:
@@ -414,7 +521,7 @@ class _Search:
         return out
 
     def _differ(self, a: Candidate, b: Candidate) -> bool:
-        return divergence(self._spec, a, b, self._noise) > _SAME
+        return divergence(self.spec, a, b, self._noise) > _SAME
 
     def _end_elbo(self, run: SampleAverages) -> float:
         """Return the ELBO from the common draws, or, where no more calls are wanted, from those of the run."""
@@ -425,18 +532,22 @@ class _Search:
         out: list[_End] = []
         try:
             for _, candidate in chosen:
-                fit = match(self._target, self._spec, candidate, self._key)
+                fit = match(self._target, self.spec, candidate, self.key)
                 out.append(_End(fit, self.elbo(fit.candidate)))
         except (KeyboardInterrupt, BudgetSpent) as stop:
             self.stopped = stop
         return out or [_unfitted(*chosen[0], self.stopped)]
 
-    def mass_elsewhere(self, best: Candidate, elbo: float) -> float:
-        """Return the share of the mass of modes that q does not cover, by Laplace's formula."""
-        apart = [m.log_mass for m in self._modes if _away(m.x, best) > _APART]
+    def mass_elsewhere(self, best: Sequence[Candidate], elbo: float) -> float:
+        """Return the share of the mass of modes that q, one Normal or several, does not cover, by Laplace's formula."""
+
+        def covered(mode: _Mode) -> bool:
+            return any(_away(mode.x, normal) <= _APART for normal in best)
+
+        apart = [m.log_mass for m in self._modes if not covered(m)]
         if not apart or not math.isfinite(elbo):
             return 0.0
-        own = max([elbo, *(m.log_mass for m in self._modes if _away(m.x, best) <= _APART)])
+        own = max([elbo, *(m.log_mass for m in self._modes if covered(m))])
         others = sum(math.exp(min(700.0, mass - own)) for mass in apart)
         return others / (1.0 + others)
 
@@ -457,6 +568,15 @@ def _away(x: Float64, candidate: Candidate) -> float:
     """Return how far a point is from a candidate, in its largest coordinate's marginal standard deviations."""
     spread = np.sqrt(candidate.scale**2 + (candidate.rest**2).sum(1))
     return float(np.max(np.abs(x - candidate.loc) / spread))
+
+
+def distinct(candidates: Sequence[Candidate]) -> list[int]:
+    """Return the numbers of candidates that are in different places, the first of each place."""
+    out: list[int] = []
+    for i, candidate in enumerate(candidates):
+        if all(_far(candidate, candidates[j]) for j in out):
+            out.append(i)
+    return out
 
 
 def _far(a: Candidate, b: Candidate) -> bool:

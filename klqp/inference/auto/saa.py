@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from klqp import _core
+from klqp.family_parts import df_of, is_normal, normal_part
 from klqp.inference.auto.base_draws import base_draws, fewest_draws
 from klqp.inference.auto.budget import BudgetSpent, reason
 from klqp.inference.auto.candidate import Candidate, divergence
 from klqp.inference.auto.counted import Counted
+from klqp.inference.auto.df_curvature import with_df
 from klqp.inference.auto.laplace import MAX_DIM
 from klqp.inference.auto.lbfgs import Memory, Path, drive, minimise
 from klqp.inference.gaussian import pack, unpack
@@ -28,6 +30,7 @@ __all__ = [
     "Frame",
     "Objective",
     "SampleAverages",
+    "first_inverse",
     "inverse_diagonal",
     "location_inverse",
     "n_draws_at_first",
@@ -69,14 +72,14 @@ class Frame:
     @classmethod
     def of(cls, family: _core.FamilySpec, start: Candidate) -> Frame:
         """Return the coordinates of a candidate."""
-        spec = _core.FamilySpec(family.name, family.dim, rank=family.rank, scale="exp")
-        return cls(spec, start.loc, start.scale, start.rest if family.name == "full_rank" else None)
+        spec = _core.FamilySpec(family.name, family.dim, rank=family.rank, scale="exp", df=family.df)
+        return cls(spec, start.loc, start.scale, start.rest if normal_part(family).name == "full_rank" else None)
 
     def params(self, start: Candidate) -> Float64:
         """Return the parameters in y of the candidate that the coordinates are of."""
         dim = self.spec.dim
         rest = start.rest / start.scale[:, None] if self.spec.name == "low_rank" else np.zeros((dim, dim))
-        return pack(self.spec, np.zeros(dim), np.ones(dim), rest)
+        return pack(self.spec, np.zeros(dim), np.ones(dim), rest, start.df)
 
     def to_z(self, y: Float64) -> Float64:
         """Return points z (S, D) of points y."""
@@ -92,10 +95,16 @@ class Frame:
         """Return the member that parameters in y stand for."""
         loc, scale, rest = unpack(self.spec, params)
         loc_z = self.to_z(loc[None])[0]
+        df = None if like.df is None else df_of(self.spec, params)
         if self.lower is None:
-            return Candidate(loc_z, self.scale * scale, self.scale[:, None] * rest, like.origin, like.start)
+            return replace(like, loc=loc_z, scale=self.scale * scale, rest=self.scale[:, None] * rest, df=df)
         factor = (np.diag(self.scale) + self.lower) @ (np.diag(scale) + rest)
-        return Candidate(loc_z, np.diag(factor).copy(), np.tril(factor, -1), like.origin, like.start)
+        return replace(like, loc=loc_z, scale=np.diag(factor).copy(), rest=np.tril(factor, -1), df=df)
+
+    def factor(self) -> Float64:
+        """Return the factor (D, D)."""
+        diagonal = np.diag(self.scale)
+        return diagonal if self.lower is None else diagonal + self.lower
 
     @property
     def log_det(self) -> float:
@@ -172,8 +181,11 @@ class Fit:
 def n_draws_at_first(spec: _core.FamilySpec) -> int:
     """Return the number of base draws of the first stage.
 
-    The problem is bounded with more than D + 1 draws (full rank), rank + 2 or 2; moments are made exact with 4 E.
+    The problem is bounded with more than D + 1 draws (full rank), rank + 2 or 2; moments are made exact with 4 E. Those
+    of a Student-t are not exact, and take four times as many.
     """
+    if not is_normal(spec):
+        return 4 * n_draws_at_first(normal_part(spec))
     if spec.name == "full_rank":
         return max(128, fewest_draws(2 * spec.dim))
     enough = fewest_draws(spec.noise_dim)
@@ -284,7 +296,7 @@ class SampleAverages:
             found = self._target.evaluate(self.candidate.draws(self._family, noise))
         affordable = (self._most_points - self._target.n_points) // self._n
         max_iter = min(_MAX_ITER, max(_FEWEST_ITER, affordable))
-        memory = Memory(_MEMORY, _first_inverse(self._frame, self._params, noise, found[1]))
+        memory = Memory(_MEMORY, first_inverse(self._frame, self._params, noise, found[1]))
         guard = _Guard(self._frame.spec, self._params, self._name)
         path = minimise(
             self._params, tolerance=TOLERANCE, max_iter=max_iter, memory=memory, guard=guard, keep_path=False
@@ -362,8 +374,10 @@ class _Guard:
         return ""
 
 
-def _first_inverse(frame: Frame, params: Float64, noise: Float64, grad: Float64) -> Callable[[Float64], Float64]:
+def first_inverse(frame: Frame, params: Float64, noise: Float64, grad: Float64) -> Callable[[Float64], Float64]:
     """Return an approximate inverse Hessian of the objective, as a product with a vector.
+
+    That of degrees of freedom: `with_df`.
 
     Parameters
     ----------
@@ -374,17 +388,16 @@ def _first_inverse(frame: Frame, params: Float64, noise: Float64, grad: Float64)
     grad : ndarray (S, D)
         In z.
     """
-    dim, diagonal = frame.spec.dim, inverse_diagonal(frame.spec)
-    location = location_inverse(frame, params, noise, grad)
-    if location is None:
-        return lambda v: diagonal * v
+    spec, dim = frame.spec, frame.spec.dim
+    diagonal, location = inverse_diagonal(spec), location_inverse(frame, params, noise, grad)
 
     def times(v: Float64) -> Float64:
         out = diagonal * v
-        out[:dim] = location(v[:dim])
+        if location is not None:
+            out[:dim] = location(v[:dim])
         return out
 
-    return times
+    return times if is_normal(spec) or spec.df else with_df(times, spec, params, noise)
 
 
 def inverse_diagonal(spec: _core.FamilySpec) -> Float64:
@@ -394,13 +407,13 @@ def inverse_diagonal(spec: _core.FamilySpec) -> Float64:
     multiplies them with.
     """
     dim, diagonal = spec.dim, np.ones(spec.n_params)
-    if spec.name == "full_rank":
-        diagonal[dim:] = dim
+    if normal_part(spec).name == "full_rank":
+        diagonal[dim : dim + dim * (dim + 1) // 2] = dim
         corner = dim + np.cumsum(np.arange(1, dim + 1)) - 1
         diagonal[corner] = 0.5
     else:
         diagonal[dim : 2 * dim] = 0.5
-        diagonal[2 * dim :] = max(1, spec.rank)
+        diagonal[2 * dim : 2 * dim + dim * spec.rank] = max(1, spec.rank)
     return diagonal
 
 
