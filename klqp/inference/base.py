@@ -20,7 +20,7 @@ from klqp._seeds import Seed, as_key
 from klqp.adapters.tensorboard import TensorBoardLog
 from klqp.approximation import Approximation, FlatApproximation
 from klqp.errors import InterruptedRunWarning, PoorFitWarning, TargetError
-from klqp.families import Family
+from klqp.families import Family, LowRankNormal
 from klqp.inference.auto.method import METHODS, Outcome, find, stochastic_options
 from klqp.inference.compiled import sort_factors
 from klqp.inference.diagnosis import check_gradients, evidence, fresh_draws, still_rising
@@ -139,6 +139,7 @@ class VariationalInference(Inference):
         super().__init__(latent_vars, data, q=q, rank=rank, regularizers=regularizers)
         if self._demand.by_formula:
             require_divergences(self._problem, self._problem.latents, type(self).__name__)
+        self._given = self._problem  # before a method has chosen a rank
         self._engine: Engine | ModelEngine | None = None
         # First step and length of the run asked for last: what the schedule sees.
         self._cycle = (0, 1)
@@ -516,6 +517,8 @@ class VariationalInference(Inference):
     # --- inside ----------------------------------------------------------------------------------------------
     def _prepare(self, options: Mapping[str, Any], earlier: Engine | ModelEngine | None) -> None:
         """Build the run for `options`, going on from an `earlier` one if there is one."""
+        if earlier is None:
+            self._problem = self._given
         settings = Settings.read(options, self._problem)
         read_factors(self._problem.factors, settings.auto_transform)
         known = earlier.gives_gradient if earlier is not None else None
@@ -617,18 +620,39 @@ class VariationalInference(Inference):
         params = engine.run.params
         centre = _core.Member(view.spec, params).mean()
         try:
-            outcome = find(view, method, centre, engine.settings.key, params if again else None)
+            outcome = find(view, method, centre, engine.settings.key, params if again else None, self._chooses_rank)
         except KeyboardInterrupt:
             self._cycle, self.stop_reason = (engine.run.step_count, 0), "interrupted"
             self._warn_of_interrupt("interrupted before there was a new q; the one before was kept")
             return True
         if outcome is None:
             return False
+        if outcome.spec.rank != view.spec.rank:
+            engine = self._with_rank(engine, outcome.spec.rank)
         self._adopt(engine, outcome)
         if outcome.interrupted:
             self.stop_reason = "interrupted"
             self._warn_of_interrupt("interrupted; the best q until then was kept: run() goes on from it")
         return True
+
+    @property
+    def _chooses_rank(self) -> bool:
+        """Whether a method may choose the rank of the family."""
+        families = [factor.family for factor in self._given.factors]
+        return len(families) == 1 and isinstance(families[0], LowRankNormal) and families[0].rank is None
+
+    def _with_rank(self, engine: Engine | ModelEngine, rank: int) -> Engine | ModelEngine:
+        """Take the low-rank family with another rank for q, and return an engine with it and the traces of another."""
+        (factor,) = self._problem.factors
+        assert factor.family is not None
+        family = LowRankNormal(factor.latents, rank=rank, scale=factor.family.scale)
+        self._problem = replace(self._problem, factors=(replace(factor, q=family),))
+        new = self._make_engine(engine.settings, dict(self._own_normals), gives_gradient=engine.gives_gradient)
+        kept = ("step", "any_good", "trace/", "rejections/")
+        old = {name: values for name, values in engine.run.snapshot().items() if name.startswith(kept)}
+        new.run.restore(new.run.snapshot() | old)
+        self._engine = new
+        return new
 
     def _adopt(self, engine: Engine | ModelEngine, outcome: Outcome) -> None:
         """Take an outcome's q for the run's, and its losses for steps."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +11,7 @@ from klqp import _core
 from klqp.inference.auto.pathfinder import PathNormal
 from klqp.inference.gaussian import factor_times
 
-__all__ = ["Candidate", "from_path", "from_precision"]
+__all__ = ["Candidate", "from_path", "from_precision", "resized", "unit_precision"]
 
 Float64 = npt.NDArray[np.float64]
 
@@ -48,9 +48,18 @@ class Candidate:
 
 
 def from_precision(spec: _core.FamilySpec, loc: Float64, precision: Float64, start: int) -> Candidate:
-    """Return the member nearest to a Normal with a precision matrix (D, D), made positive definite where it is not."""
-    covariance, diagonal = _inverse(precision)
+    """Return the member nearest to a Normal with a precision matrix (D, D), made positive definite where it is not.
+
+    Of a precision given by its diagonal (D,) alone it is the Normal without correlations.
+    """
     origin = "the curvature at a mode"
+    if precision.ndim == 1:
+        n_columns = spec.dim if spec.name == "full_rank" else spec.rank
+        rest = np.zeros((spec.dim, n_columns))
+        return Candidate(
+            loc, 1.0 / np.sqrt(precision), _wide_enough(spec, rest) if spec.name == "low_rank" else rest, origin, start
+        )
+    covariance, diagonal = _inverse(precision)
     if spec.name == "full_rank":
         factor = np.linalg.cholesky(covariance)
         return Candidate(loc, np.diag(factor).copy(), np.tril(factor, -1), origin, start)
@@ -76,11 +85,30 @@ def from_path(spec: _core.FamilySpec, normal: PathNormal, start: int) -> Candida
     return Candidate(normal.loc, scale, np.zeros((spec.dim, 0)), origin, start)
 
 
+def resized(spec: _core.FamilySpec, q: Candidate) -> Candidate:
+    """Return a low-rank candidate with the rank of another spec: its widest columns, and small ones for the others."""
+    u, s, _ = np.linalg.svd(q.rest / q.scale[:, None], full_matrices=False)
+    kept = min(spec.rank, len(s))
+    rest = np.zeros((spec.dim, spec.rank))
+    rest[:, :kept] = q.scale[:, None] * u[:, :kept] * s[:kept]
+    return replace(q, rest=_wide_enough(spec, rest))
+
+
+def unit_precision(precision: Float64) -> Float64:
+    """Return a precision matrix (D, D) in coordinates in which its diagonal is 1."""
+    size = _sizes(precision)
+    return precision / np.outer(size, size)
+
+
+def _sizes(precision: Float64) -> Float64:
+    size = np.abs(np.diag(precision))
+    return np.sqrt(np.where(size > 0, size, max(1.0, float(size.max()))))
+
+
 def _inverse(precision: Float64) -> tuple[Float64, Float64]:
     """Return the inverse and the diagonal of a precision matrix, its eigenvalues made positive."""
-    size = np.abs(np.diag(precision))
-    size = np.sqrt(np.where(size > 0, size, max(1.0, float(size.max()))))
-    values, vectors = np.linalg.eigh(precision / np.outer(size, size))
+    size = _sizes(precision)
+    values, vectors = np.linalg.eigh(unit_precision(precision))
     values = np.maximum(np.abs(values), _SMALLEST)
     half = vectors / size[:, None]
     covariance = (half / values) @ half.T

@@ -77,6 +77,7 @@ class Path:
     Attributes
     ----------
     x, g : list of ndarray (D,)
+        Of all points, or of the last alone.
     f : list of float
     converged : bool
     why : str
@@ -101,6 +102,7 @@ def minimise(
     max_iter: int,
     memory: Memory,
     guard: Callable[[Float64], str] = lambda x: "",
+    keeps_points: bool = True,
 ) -> Search:
     """Search a minimum from `start`.
 
@@ -117,6 +119,8 @@ def minimise(
     memory : Memory
     guard : callable
         Of a point; what it says, if anything, ends the search there.
+    keeps_points : bool
+        Whether the path has all points with their gradients, or only the last.
     """
     x = start.copy()
     f, g = yield x
@@ -150,6 +154,8 @@ def minimise(
         new, f_new, g_new = found
         memory.add(new - x, g_new - g)
         x, f, g = new, f_new, g_new
+        if not keeps_points:
+            path.x, path.g = [], []
         path.x.append(x)
         path.f.append(f)
         path.g.append(g)

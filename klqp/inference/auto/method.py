@@ -13,12 +13,21 @@ import numpy.typing as npt
 from klqp import _core
 from klqp.inference.auto.bam import match
 from klqp.inference.auto.base_draws import base_draws
-from klqp.inference.auto.candidate import Candidate, from_path, from_precision
+from klqp.inference.auto.candidate import Candidate, from_path, from_precision, resized
 from klqp.inference.auto.climb import climb, start_points
 from klqp.inference.auto.counted import Counted
+from klqp.inference.auto.diagonal import polished_mode_and_diagonal
 from klqp.inference.auto.laplace import MAX_DIM, polished_mode
 from klqp.inference.auto.pathfinder import along
 from klqp.inference.auto.properness import improper_direction
+from klqp.inference.auto.rank import (
+    MOST_COLUMNS,
+    START_RANK,
+    first_rank,
+    fit_with_rank,
+    with_narrow_directions,
+    with_rank,
+)
 from klqp.inference.auto.saa import Fit, optimise
 from klqp.inference.diagnosis import GradientCheck
 from klqp.inference.flat_view import FlatView
@@ -49,6 +58,7 @@ _STOCHASTIC = (
 
 _FULL_RANK_NUMBERS = 1 << 21  # draws times coordinates up to which sample averages bound the full-rank family
 _ELBO_DRAWS = 32
+_AT_ONCE = 1 << 22  # numbers of the draws whose log densities are asked for in one call
 _PATHS, _POINTS = 3, 8  # paths, and points of each, that Normals are tried from
 _CLOSE = 1.0  # nats a coordinate by which a Normal's ELBO may be below its mode's mass
 _PLAIN = (1.0, 0.1)  # standard deviations of Normals around the start that are tried, too
@@ -63,6 +73,8 @@ class Outcome:
 
     Attributes
     ----------
+    spec : FamilySpec
+        The family, with the rank that was chosen.
     params : ndarray (P,)
         Of the family, as the core has them.
     converged : bool
@@ -83,6 +95,7 @@ class Outcome:
         Whether Ctrl-C ended it; then q is the best that was found until then.
     """
 
+    spec: _core.FamilySpec
     params: Float64
     converged: bool
     why: str
@@ -112,7 +125,14 @@ def stochastic_options(options: Mapping[str, Any]) -> list[str]:
     return [name for name in _STOCHASTIC if options.get(name) is not None]
 
 
-def find(view: FlatView, method: str, centre: Float64, key: int, before: Float64 | None = None) -> Outcome | None:
+def find(
+    view: FlatView,
+    method: str,
+    centre: Float64,
+    key: int,
+    before: Float64 | None = None,
+    chooses_rank: bool = False,
+) -> Outcome | None:
     """Find the best q of a view's family.
 
     Parameters
@@ -124,6 +144,8 @@ def find(view: FlatView, method: str, centre: Float64, key: int, before: Float64
     key : int
     before : ndarray (P,), optional
         Parameters of a q to go on from.
+    chooses_rank : bool
+        Whether the low-rank family's rank is to be chosen, too.
 
     Returns
     -------
@@ -148,7 +170,7 @@ def find(view: FlatView, method: str, centre: Float64, key: int, before: Float64
             return None
         raise ValueError(f"q='full_rank' in {spec.dim} dimensions is too large for method={method!r}: use 'adam'")
     target = Counted(view)
-    search = _Search(target, centre, key)
+    search = _Search(target, centre, key, chooses_rank)
     candidates = search.candidates(before, method)
     ranked = search.rank(candidates)
     fits = _fits(search, ranked, method)
@@ -157,16 +179,20 @@ def find(view: FlatView, method: str, centre: Float64, key: int, before: Float64
     elbos = [search.elbo(fit.candidate) for fit in fits]
     order = sorted(range(len(fits)), key=lambda i: (not fits[i].converged, -elbos[i]))
     best = fits[order[0]]
+    if chooses_rank and best.n_draws and not search.interrupted:
+        best = search.with_rank(best)
+        elbos[order[0]] = search.elbo(best.candidate)
     finite = [elbos[i] for i in order if math.isfinite(elbos[i])]
     other = search.mass_elsewhere(best.candidate, elbos[order[0]])
     return Outcome(
-        params=pack(spec, best.candidate.loc, best.candidate.scale, best.candidate.rest),
+        spec=search.spec,
+        params=pack(search.spec, best.candidate.loc, best.candidate.scale, best.candidate.rest),
         converged=best.converged,
         why=best.why,
         remaining=None if math.isnan(best.remaining) else best.remaining,
         starts=tuple(sorted(finite, reverse=True)),
         other_mode=other,
-        words=_words(method, best, search.n_starts, target),
+        words=search.rank_words + _words(method, best, search.n_starts, target),
         losses=np.array(best.losses),
         n_calls=target.n_calls,
         n_points=target.n_points,
@@ -203,7 +229,7 @@ def _words(method: str, fit: Fit, n_starts: int, target: Counted) -> str:
 
 @dataclass(frozen=True)
 class _Mode:
-    """A local optimum with the Normal of its curvature."""
+    """A local optimum with the Normal of its curvature: a matrix (D, D), or its diagonal (D,) where D is large."""
 
     x: Float64
     logp: float
@@ -213,46 +239,49 @@ class _Mode:
     def distance(self, x: Float64) -> float:
         """Return the distance in standard deviations, by coordinate."""
         away = x - self.x
-        return math.sqrt(max(0.0, float(away @ self.precision @ away)) / len(away))
+        square = away @ self.precision @ away if self.precision.ndim == 2 else self.precision @ away**2
+        return math.sqrt(max(0.0, float(square)) / len(away))
 
     @property
     def log_mass(self) -> float:
         """Logarithm of the mass of the Normal, by Laplace's formula; -inf where the curvature is not that of a mode."""
         try:
-            factor = np.linalg.cholesky(self.precision)
+            root = np.sqrt(self.precision) if self.precision.ndim == 1 else np.diag(np.linalg.cholesky(self.precision))
         except np.linalg.LinAlgError:
             return -math.inf
-        return self.logp + 0.5 * len(self.x) * math.log(2.0 * math.pi) - float(np.log(np.diag(factor)).sum())
+        return self.logp + 0.5 * len(self.x) * math.log(2.0 * math.pi) - float(np.log(root).sum())
 
 
 class _Search:
     """The starts of a fit, what became of them, and the candidates that they gave."""
 
-    def __init__(self, target: Counted, centre: Float64, key: int) -> None:
-        self._target, self._spec, self._key, self._centre = target, target.view.spec, key, centre
+    def __init__(self, target: Counted, centre: Float64, key: int, chooses_rank: bool = False) -> None:
+        self._target, self.spec, self._key, self._centre = target, target.view.spec, key, centre
+        self._chooses_rank, self.rank_words = chooses_rank, ""
         self.interrupted = False
         self.smooth = True  # whether a mode with its curvature is near the mass around it
-        rng = np.random.Generator(np.random.Philox(key=key))
-        self._paths = climb(target, start_points(centre, rng), rng)
+        self._rng = np.random.Generator(np.random.Philox(key=key))
+        self._paths = climb(target, start_points(centre, self._rng), self._rng)
         self.n_starts = len(self._paths)
         self._order = sorted(range(self.n_starts), key=lambda i: self._paths[i].f[-1])
         self._modes: list[_Mode] = []
-        # Draws in other scrambles than those of the optimisation.
-        self._noise = base_draws(_ELBO_DRAWS, self._spec.noise_dim, key, 1 << 20)
 
     def candidates(self, before: Float64 | None, method: str) -> list[Candidate]:
         """Return the candidates: the q before, the Normals of the modes' curvatures, and those along the best paths.
 
         The latter are left out where a mode's Normal is near the mass around that mode.
         """
-        spec: _core.FamilySpec = self._spec
-        out: list[Candidate] = []
+        previous = None
         if before is not None:
-            out.append(Candidate(*unpack(spec, before), origin="the q before", start=-1))
-        for i in self._order:
-            mode = self._new_mode(i)
-            if mode is not None:
-                out.append(from_precision(spec, mode.x, mode.precision, i))
+            previous = Candidate(*unpack(self.spec, before), origin="the q before", start=-1)
+        modes = [mode for i in self._order if (mode := self._new_mode(i)) is not None]
+        if self._chooses_rank:
+            self._choose_first_rank(previous)
+        spec: _core.FamilySpec = self.spec
+        out: list[Candidate] = []
+        if previous is not None:
+            out.append(resized(spec, previous) if spec.name == "low_rank" else previous)
+        out += [self._of_mode(mode) for mode in modes]
         if self._modes and method != "pathfinder":
             elbo, best = self.rank(out)[0]
             masses = [m.log_mass for m in self._modes if m.start == best.start]
@@ -268,16 +297,40 @@ class _Search:
         self.smooth = False
         return out
 
+    def _choose_first_rank(self, before: Candidate | None) -> None:
+        """Choose the rank to start with: from the highest mode's curvature, or else that of the q before."""
+        rank = before.rest.shape[1] if before is not None else 0
+        dense = bool(self._modes) and self._modes[0].precision.ndim == 2
+        rank = max(rank, first_rank(self._modes[0].precision) if dense else START_RANK)
+        self.spec = with_rank(self.spec, min(rank, self.spec.dim, MOST_COLUMNS))
+        self.rank_words = f"rank {self.spec.rank}, from the start's curvature; "
+
+    def with_rank(self, fit: Fit) -> Fit:
+        """Return the best fit of all ranks, gone on from one; the family becomes that of its rank."""
+        grown = fit_with_rank(self._target, self.spec, fit, self._key, self._target.view.coordinate)
+        self.spec, self.interrupted = grown.spec, grown.interrupted
+        self.rank_words = f"rank {grown.spec.rank} ({grown.why}); "
+        return grown.fit
+
+    def _of_mode(self, mode: _Mode) -> Candidate:
+        found = from_precision(self.spec, mode.x, mode.precision, mode.start)
+        if self.spec.name == "low_rank" and mode.precision.ndim == 1:
+            return with_narrow_directions(self._target, self.spec, found, self._key)
+        return found
+
     def _new_mode(self, i: int) -> _Mode | None:
         path = self._paths[i]
-        if self._spec.dim > MAX_DIM or len(self._modes) >= _MODES:
+        if len(self._modes) >= _MODES:
             return None
         x = path.x[-1]
         if any(mode.distance(x) < 0.1 for mode in self._modes):
             return None
         last = next(iter(list(along(path, [len(path.x) - 1]))), None)
         sd = np.ones(x.size) if last is None else 1.0 / np.sqrt(last.diagonal_precision())
-        found = polished_mode(self._target, x, sd)
+        if self.spec.dim <= MAX_DIM:
+            found = polished_mode(self._target, x, sd)
+        else:
+            found = polished_mode_and_diagonal(self._target, x, sd, self._rng)
         if found is None or any(mode.distance(found[0]) < 0.1 for mode in self._modes):
             return None
         self._modes.append(_Mode(*found, start=i))
@@ -285,27 +338,35 @@ class _Search:
 
     def improper_direction(self, centre: Candidate) -> str:
         """Return along what the log density does not fall, in words; "" where it does."""
-        curvatures = [mode.precision for mode in self._modes]
+        curvatures = [mode.precision for mode in self._modes if mode.precision.ndim == 2]
         return improper_direction(self._target, centre, curvatures, self._target.view.coordinate)
 
     def rank(self, candidates: list[Candidate]) -> list[tuple[float, Candidate]]:
         """Return the candidates with their ELBOs from common draws, the best first."""
         usable = [c for c in candidates if np.isfinite(c.loc).all() and np.all(c.scale > 0)]
-        z = np.concatenate([c.draws(self._spec, self._noise) for c in usable])
-        logp = np.where(np.isfinite(z).all(1), self._target.evaluate(np.nan_to_num(z))[0], -np.inf)
-        elbos = [self._elbo_of(c, part) for c, part in zip(usable, logp.reshape(len(usable), -1), strict=True)]
+        noise, elbos = self._noise(), []
+        at_once = max(1, _AT_ONCE // noise.size)
+        for first in range(0, len(usable), at_once):
+            some = usable[first : first + at_once]
+            z = np.concatenate([c.draws(self.spec, noise) for c in some])
+            logp = np.where(np.isfinite(z).all(1), self._target.evaluate(np.nan_to_num(z))[0], -np.inf)
+            elbos += [self._elbo_of(c, part) for c, part in zip(some, logp.reshape(len(some), -1), strict=True)]
         return sorted(zip(elbos, usable, strict=True), key=lambda pair: -pair[0])
 
     def elbo(self, candidate: Candidate) -> float:
-        """Return the ELBO from the common draws."""
-        return self._elbo_of(candidate, self._target.evaluate(candidate.draws(self._spec, self._noise))[0])
+        """Return the ELBO from the common draws; that of a fit with another rank from others."""
+        return self._elbo_of(candidate, self._target.evaluate(candidate.draws(self.spec, self._noise()))[0])
+
+    def _noise(self) -> Float64:
+        """Return the common draws, in other scrambles than those of the optimisation."""
+        return base_draws(_ELBO_DRAWS, self.spec.noise_dim, self._key, 1 << 20)
 
     def _elbo_of(self, candidate: Candidate, logp: Float64) -> float:
-        params = pack(self._spec, candidate.loc, candidate.scale, candidate.rest)
+        params = pack(self.spec, candidate.loc, candidate.scale, candidate.rest)
         usable = logp[np.isfinite(logp)]
         if len(usable) < 0.9 * len(logp):
             return -math.inf
-        return float(usable.mean()) + _core.Member(self._spec, params).entropy()
+        return float(usable.mean()) + _core.Member(self.spec, params).entropy()
 
     def fits(self, ranked: list[tuple[float, Candidate]], method: str) -> list[Fit]:
         """Return fits from the best candidate, and from those of other modes that may be better in the end."""
@@ -331,8 +392,8 @@ class _Search:
 
     def _fit(self, candidate: Candidate, method: str) -> Fit:
         if method == "bam":
-            return match(self._target, self._spec, candidate, self._key)
-        return optimise(self._target, self._spec, candidate, self._key, self._target.view.coordinate)
+            return match(self._target, self.spec, candidate, self._key)
+        return optimise(self._target, self.spec, candidate, self._key, self._target.view.coordinate)
 
     def mass_elsewhere(self, best: Candidate, elbo: float) -> float:
         """Return the share of the mass of modes that q does not cover, by Laplace's formula."""

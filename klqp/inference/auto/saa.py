@@ -148,17 +148,23 @@ class Fit:
 def n_draws_at_first(spec: _core.FamilySpec) -> int:
     """Return the number of base draws of the first stage.
 
-    The problem is bounded with more than D + 1 draws (full rank), rank + 2 or 2; moments are made exact with 4 E.
+    The problem is bounded with more than D + 1 draws (full rank), rank + 2 or 2; moments are made exact with 4 E, those
+    of a low-rank factor's columns with 4 rank.
     """
     if spec.name == "full_rank":
         return max(128, fewest_draws(2 * spec.dim))
     enough = fewest_draws(spec.noise_dim)
     most = _MOST_NUMBERS if spec.name == "mean_field" else _MOST_AT_FIRST
-    return max(128, enough) if enough * spec.noise_dim <= most else 512
+    return max(128, enough) if enough * spec.noise_dim <= most else max(512, fewest_draws(spec.rank))
 
 
 def optimise(
-    target: Counted, family: _core.FamilySpec, start: Candidate, key: int, name: Callable[[int], str] = str
+    target: Counted,
+    family: _core.FamilySpec,
+    start: Candidate,
+    key: int,
+    name: Callable[[int], str] = str,
+    n_draws: int = 0,
 ) -> Fit:
     """Maximise the ELBO from a candidate; the draws are doubled until their number costs next to nothing.
 
@@ -171,17 +177,19 @@ def optimise(
         Of the base draws.
     name : callable
         Name of a coordinate.
+    n_draws : int
+        Draws of the first stage, a power of two, if more than `n_draws_at_first`.
 
     Raises
     ------
     TargetError
         If however narrow the start is made, draws have no finite log density.
     """
-    n, width, losses = n_draws_at_first(family), family.noise_dim, []
+    n, width, losses = max(n_draws, n_draws_at_first(family)), family.noise_dim, []
     stage, trips, frame = 0, 0, None
     budget, goal = target.n_points + _BUDGET // width, min(MOST, max(GOAL, A_PARAMETER * family.n_params))
     while True:
-        noise = base_draws(n, width, key, 2 * stage)
+        noise = base_draws(n, width, key, 2 * stage, family.rank)
         if frame is None:
             start = narrow_enough(target, family, start, noise)
             frame = Frame.of(family, start)
@@ -197,7 +205,8 @@ def optimise(
         if astray and trips < _TRIPS and affordable:
             trips, frame = trips + 1, None
             continue
-        remaining = _remaining(path.memory, Objective(target, frame, base_draws(n, width, key, 2 * stage + 1)), params)
+        others = base_draws(n, width, key, 2 * stage + 1, family.rank)
+        remaining = _remaining(path.memory, Objective(target, frame, others), params)
         helps = goal < remaining < math.inf and (path.converged or "iterations" in path.why)
         if not (helps and affordable and 2 * n <= _MOST_DRAWS and 2 * n * width <= _MOST_NUMBERS):
             return Fit(start, path.converged, path.why, remaining, n, losses)
@@ -223,7 +232,7 @@ def _minimise(
     objective = Objective(target, frame, noise)
     memory = Memory(_MEMORY, _first_inverse(target, frame, params, noise))
     guard = _Guard(frame.spec, params, name)
-    search = minimise(params, tolerance=TOLERANCE, max_iter=max_iter, memory=memory, guard=guard)
+    search = minimise(params, tolerance=TOLERANCE, max_iter=max_iter, memory=memory, guard=guard, keeps_points=False)
     (path,) = drive([search], objective.batch)
     return path
 
@@ -252,8 +261,9 @@ class _Guard:
 def _first_inverse(target: Counted, frame: Frame, params: Float64, noise: Float64) -> Callable[[Float64], Float64]:
     """Return an approximate inverse Hessian of the objective, as a product with a vector.
 
-    Locations: minus E[Hessian of log p], in y, is -Cov(y)^-1 Cov(y, grad) by Stein's identity. Log scales: 2. Other
-    entries of the factor: 1, times the square of what the core multiplies them with.
+    Locations: minus E[Hessian of log p], in y, is -Cov(y)^-1 Cov(y, grad) by Stein's identity, or, where that matrix
+    is too large, the precision of q. Log scales: 2. Columns of a low-rank factor: the precision of q. Other entries of
+    the factor: 1. Each times the square of what the core multiplies it with.
     """
     spec, dim = frame.spec, frame.spec.dim
     diagonal = np.ones(spec.n_params)
@@ -264,8 +274,17 @@ def _first_inverse(target: Counted, frame: Frame, params: Float64, noise: Float6
     else:
         diagonal[dim : 2 * dim] = 0.5
         diagonal[2 * dim :] = max(1, spec.rank)
+    _, scale, rest = unpack(spec, params)
+
+    def scaled(v: Float64) -> Float64:
+        out = diagonal * v
+        if spec.name == "low_rank":
+            for part in (out[None, :dim], out[2 * dim :].reshape(-1, dim)):
+                part[:] = scale**2 * part + (part @ rest) @ rest.T
+        return out
+
     if dim > MAX_DIM or len(noise) < 4 * noise.shape[1]:
-        return lambda v: diagonal * v
+        return scaled
     y = _core.Member(spec, params).transform(noise)
     _, grad = target.evaluate(frame.to_z(y))
     y -= y.mean(0)
@@ -274,7 +293,7 @@ def _first_inverse(target: Counted, frame: Frame, params: Float64, noise: Float6
     values = np.maximum(np.abs(values), _SMALLEST_CURVATURE * max(1.0, float(np.abs(values).max())))
 
     def times(v: Float64) -> Float64:
-        out = diagonal * v
+        out = scaled(v)
         out[:dim] = vectors @ ((vectors.T @ v[:dim]) / values)
         return out
 
