@@ -83,7 +83,9 @@ class LowRankNormal(Family):
     latents : random variable or iterable of them
         What the family is over.
     rank : int, optional
-        Number of columns of B; default: the square root of D, rounded, at most 50.
+        Number of columns of B. Default: chosen by the fit where `method` is "auto" or "saa" and this is the one family
+        over all latent variables, see docs/maths.md 11.9; for steps of an optimizer the square root of D, rounded, at
+        most 50.
     scale : {"exp", "softplus", "linear"}, default "exp"
         How d follows from unconstrained parameters.
     """
@@ -107,7 +109,7 @@ class LowRankNormal(Family):
         return _core.FamilySpec(self.core_name, dim, rank=self.rank_for(dim), scale=self.scale)
 
     def rank_for(self, dim: int) -> int:
-        """Return the rank over `dim` coordinates."""
+        """Return the rank over `dim` coordinates, where no method chooses it."""
         return self.rank if self.rank is not None else min(50, max(1, round(dim**0.5)))
 
 

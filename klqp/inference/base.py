@@ -75,7 +75,7 @@ class Inference:
     q : {"mean_field", "full_rank", "low_rank"} or Family, default "mean_field"
         The family over all latent variables when `latent_vars` is a list.
     rank : int, optional
-        Of the low-rank family.
+        Of the low-rank family; default: see `klqp.LowRankNormal`.
     regularizers : dict or list, optional
         Losses to be added: expressions of one number in `Parameter` objects, or by parameter a callable that makes one
         of it.
@@ -627,8 +627,8 @@ class VariationalInference(Inference):
             return True
         if outcome is None:
             return False
-        if outcome.spec.rank != view.spec.rank:
-            engine = self._with_rank(engine, outcome.spec.rank)
+        if outcome.rank != view.spec.rank:
+            engine = self._with_rank(engine, outcome.rank)
         self._adopt(engine, outcome)
         if outcome.interrupted:
             self.stop_reason = "interrupted"

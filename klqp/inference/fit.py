@@ -37,7 +37,7 @@ def fit(
     q : {"mean_field", "full_rank", "low_rank"} or Family, default "mean_field"
         The approximating family.
     rank : int, optional
-        Of the low-rank family; default: the square root of `dim`, at most 50.
+        Of the low-rank family; default: chosen with "auto" and "saa", otherwise the square root of `dim`, at most 50.
     method : {"auto", "adam", "saa", "pathfinder", "bam"}, default "auto"
         How q is found, see `VariationalInference.run`; "auto" needs no other keyword.
     **options

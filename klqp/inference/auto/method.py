@@ -73,8 +73,8 @@ class Outcome:
 
     Attributes
     ----------
-    spec : FamilySpec
-        The family, with the rank that was chosen.
+    rank : int
+        Of the low-rank family, given or chosen; 0 for others.
     params : ndarray (P,)
         Of the family, as the core has them.
     converged : bool
@@ -95,7 +95,7 @@ class Outcome:
         Whether Ctrl-C ended it; then q is the best that was found until then.
     """
 
-    spec: _core.FamilySpec
+    rank: int
     params: Float64
     converged: bool
     why: str
@@ -185,7 +185,7 @@ def find(
     finite = [elbos[i] for i in order if math.isfinite(elbos[i])]
     other = search.mass_elsewhere(best.candidate, elbos[order[0]])
     return Outcome(
-        spec=search.spec,
+        rank=search.spec.rank,
         params=pack(search.spec, best.candidate.loc, best.candidate.scale, best.candidate.rest),
         converged=best.converged,
         why=best.why,

@@ -23,8 +23,8 @@ Float64 = npt.NDArray[np.float64]
 
 MOST_COLUMNS = 64
 START_RANK = 12  # where no curvature says how many: as many as the pairs of a path can give
-LEFT, LEFT_SHARE = 0.05, 0.01  # nats that more columns may still bring, and as a share of what the columns bring
-_IDLE = 0.005  # nats: a column that brings less is not worth adding, whatever the number of its like
+LEFT, LEFT_SHARE = 0.01, 0.01  # nats that more columns may still bring, and as a share of what the columns bring
+_IDLE = 0.002  # nats: a column that brings less is not worth adding, whatever the number of its like
 _AT_ONCE = 24  # columns that may be added before the others are fitted anew
 _ROUNDS = 6
 

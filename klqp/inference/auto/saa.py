@@ -32,13 +32,14 @@ _MAX_ITER, _FEWEST_ITER = 500, 20
 _MOST_ITERATIONS = 2000  # in all stages
 _BUDGET = 1 << 28  # coordinates of the points at which the log density is evaluated, in all stages
 _MEMORY = 20
-_MOST_NUMBERS = 1 << 22  # of base draws
+_MOST_NUMBERS = 1 << 23  # of base draws
 _MOST_AT_FIRST = 1 << 18  # likewise, where many iterations are to be expected: low rank
 _MOST_DRAWS = 1 << 14
 _GROWN = 14.0  # log scales above those of the start at which the run has no bound
 _AWAY = 1e7  # likewise of locations, in scales of the start
 _UNBOUNDED = "the ELBO rises without bound"
 _SMALLEST_CURVATURE = 1e-6
+_FAR = 20.0  # times the goal from which on a stage with twice as many draws would not be the last
 _TRIPS = 3  # times that a run may go so far, and be preconditioned anew, before it is given up
 _FURTHER = 2.0  # a fit that moved further than this, in log scales or scales, is preconditioned anew
 
@@ -208,9 +209,12 @@ def optimise(
         others = base_draws(n, width, key, 2 * stage + 1, family.rank)
         remaining = _remaining(path.memory, Objective(target, frame, others), params)
         helps = goal < remaining < math.inf and (path.converged or "iterations" in path.why)
-        if not (helps and affordable and 2 * n <= _MOST_DRAWS and 2 * n * width <= _MOST_NUMBERS):
+        more = 2 * n
+        if remaining > _FAR * goal:  # the next few stages would only do what one can that has exact moments
+            more = max(more, min(fewest_draws(width), 1 << int(math.log2(_MOST_NUMBERS / width))))
+        if not (helps and affordable and more <= _MOST_DRAWS and more * width <= _MOST_NUMBERS):
             return Fit(start, path.converged, path.why, remaining, n, losses)
-        n, stage = 2 * n, stage + 1
+        n, stage = more, stage + 1
 
 
 def narrow_enough(target: Counted, family: _core.FamilySpec, start: Candidate, noise: Float64) -> Candidate:
