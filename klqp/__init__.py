@@ -10,7 +10,7 @@ from klqp.errors import (
     TargetError,
     UnreachedLatentWarning,
 )
-from klqp.families import FullRankNormal, LowRankNormal, MeanFieldNormal
+from klqp.families import BlockNormal, FullRankNormal, LowRankNormal, MeanFieldNormal
 from klqp.inference.base import Inference, VariationalInference
 from klqp.inference.fit import fit
 from klqp.inference.klqp import (
@@ -119,6 +119,7 @@ __all__ = [
     "Beta",
     "BetaBinomial",
     "Binomial",
+    "BlockNormal",
     "Categorical",
     "Cauchy",
     "Chi2",

@@ -17,7 +17,8 @@ from klqp.approximation import (
     normal_quantile,
     pieces,
 )
-from klqp.inference.compiled import CompiledModel, is_structured, n_unconstrained
+from klqp.families import n_unconstrained
+from klqp.inference.compiled import CompiledModel, is_structured
 from klqp.inference.latents import Factor
 from klqp.inference.plan import Plan
 from klqp.inference.problem import Problem, shares_space

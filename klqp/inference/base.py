@@ -72,7 +72,7 @@ class Inference:
     data : dict, optional
         Observed values by random variable, or placeholders for them; a random variable as value is a q that is not
         optimised, of which every draw takes a fresh value; a placeholder as key gets its first value.
-    q : {"mean_field", "full_rank", "low_rank"} or Family, default "mean_field"
+    q : {"mean_field", "full_rank", "low_rank", "block"} or Family, default "mean_field"
         The family over all latent variables when `latent_vars` is a list.
     rank : int, optional
         Of the low-rank family; default: see `klqp.LowRankNormal`.

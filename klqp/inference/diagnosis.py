@@ -12,7 +12,7 @@ import numpy.typing as npt
 from klqp import _core
 from klqp.approximation import _ELBO_STREAM, Approximation, pieces
 from klqp.inference.flat_view import FlatView
-from klqp.inference.gaussian import unpack, whiten
+from klqp.inference.gaussian import full_blocks, unpack, whiten
 from klqp.inference.verdict import SMALL, Evidence
 from klqp.posterior import ELBO
 from klqp.psis import smooth_weights
@@ -103,14 +103,11 @@ def check_gradients(spec: _core.FamilySpec, params: Float64, draws: Draws) -> Gr
     noise = draws.noise[usable]
     mean, square = u.mean(0), (u**2).mean(0)
     w = u[:, -spec.dim :] * noise[:, -spec.dim :]
-    half, quarter = [(mean, square)], []
-    if spec.name == "full_rank":
-        first, second = u.T @ noise / n, (u**2).T @ noise**2 / n
-        below = np.tril_indices(spec.dim, -1)
+    half, quarter = [(mean, square)], [(w.mean(0), (w**2).mean(0))]
+    for b in full_blocks(spec):
+        first, second = u[:, b].T @ noise[:, b] / n, (u[:, b] ** 2).T @ noise[:, b] ** 2 / n
+        below = np.tril_indices(b.stop - b.start, -1)
         half.append((first[below], second[below]))
-        quarter.append((np.diag(first), np.diag(second)))
-    else:
-        quarter.append((w.mean(0), (w**2).mean(0)))
     remaining, variance, signal, power = 0.0, 0.0, 0.0, 0.0
     for weight, moments in [(0.5, pair) for pair in half] + [(0.25, pair) for pair in quarter]:
         m, v = moments[0], np.maximum(0.0, moments[1] - moments[0] ** 2)

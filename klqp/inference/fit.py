@@ -34,7 +34,7 @@ def fit(
         support. See `klqp.native` for C functions.
     dim : int, optional
         Number of coordinates; default: the attribute ``dim`` of a log density that has one, as Stan models have.
-    q : {"mean_field", "full_rank", "low_rank"} or Family, default "mean_field"
+    q : {"mean_field", "full_rank", "low_rank", "block"} or Family, default "mean_field"
         The approximating family.
     rank : int, optional
         Of the low-rank family; default: chosen with "auto" and "saa", otherwise the square root of `dim`, at most 50.

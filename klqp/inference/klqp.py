@@ -34,7 +34,7 @@ class KLqp(VariationalInference):
     data : dict, optional
         Observed values by random variable: ``{y: y_train}``, or a placeholder for them; ``{beta: qbeta}`` draws beta
         from a q that is not optimised.
-    q : {"mean_field", "full_rank", "low_rank"} or Family, default "mean_field"
+    q : {"mean_field", "full_rank", "low_rank", "block"} or Family, default "mean_field"
         The family when `latent_vars` is a list.
     rank : int, optional
         Of the low-rank family.

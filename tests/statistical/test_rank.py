@@ -132,7 +132,7 @@ def test_the_first_rank_is_the_number_of_factors():
 
 
 def test_the_noise_of_columns_has_nothing_in_common_with_other_noise():
-    draws = base_draws(128, 500, 7, 0, first=20)
+    draws = base_draws(128, 500, 7, 0, [slice(0, 20)])
     np.testing.assert_allclose(draws[:, :20].T @ draws / 128, np.eye(20, 500), atol=1e-12)
     np.testing.assert_allclose((draws**2).mean(0), 1.0, rtol=1e-12)
 

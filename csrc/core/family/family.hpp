@@ -15,6 +15,7 @@
 #include <cstdint>
 #include <numbers>
 #include <string>
+#include <vector>
 
 #include "core/family/scale.hpp"
 #include "core/parallel.hpp"
@@ -26,6 +27,7 @@ struct FamilyConfig {
   Index dim = 1;
   Index rank = 0;  // low rank only
   ScaleLink scale = ScaleLink::exp;
+  std::vector<Index> blocks{};  // sizes, of the block family only
 };
 
 // Methods but prepare() and the start are const after prepare(params); nothing allocates after construction.

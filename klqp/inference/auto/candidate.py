@@ -9,9 +9,9 @@ import numpy.typing as npt
 
 from klqp import _core
 from klqp.inference.auto.pathfinder import PathNormal
-from klqp.inference.gaussian import factor_times
+from klqp.inference.gaussian import factor_times, full_blocks, no_rest
 
-__all__ = ["Candidate", "from_path", "from_precision", "resized", "unit_precision"]
+__all__ = ["Candidate", "from_path", "from_precision", "of_blocks", "resized", "unit_precision"]
 
 Float64 = npt.NDArray[np.float64]
 
@@ -53,18 +53,17 @@ def from_precision(spec: _core.FamilySpec, loc: Float64, precision: Float64, sta
     Of a precision given by its diagonal (D,) alone it is the Normal without correlations.
     """
     origin = "the curvature at a mode"
+    rest = no_rest(spec)
     if precision.ndim == 1:
-        n_columns = spec.dim if spec.name == "full_rank" else spec.rank
-        rest = np.zeros((spec.dim, n_columns))
-        return Candidate(
-            loc, 1.0 / np.sqrt(precision), _wide_enough(spec, rest) if spec.name == "low_rank" else rest, origin, start
-        )
+        rest = _wide_enough(spec, rest) if spec.name == "low_rank" else rest
+        return Candidate(loc, 1.0 / np.sqrt(precision), rest, origin, start)
+    blocks = full_blocks(spec)
+    if blocks:
+        scale = np.abs(np.diag(precision))
+        scale = 1.0 / np.sqrt(np.where(scale > 0, scale, max(1.0, float(scale.max()))))
+        return of_blocks(loc, scale, rest, {b.start: precision[b, b] for b in blocks}, origin, start)
     covariance, diagonal = _inverse(precision)
-    if spec.name == "full_rank":
-        factor = np.linalg.cholesky(covariance)
-        return Candidate(loc, np.diag(factor).copy(), np.tril(factor, -1), origin, start)
     scale = 1.0 / np.sqrt(diagonal)
-    rest = np.zeros((spec.dim, 0))
     if spec.name == "low_rank":
         values, vectors = np.linalg.eigh(covariance / np.outer(scale, scale))
         values, vectors = values[::-1][: spec.rank], vectors[:, ::-1][:, : spec.rank]
@@ -82,7 +81,19 @@ def from_path(spec: _core.FamilySpec, normal: PathNormal, start: int) -> Candida
         rest = _wide_enough(spec, normal.columns(spec.rank))
         return Candidate(normal.loc, np.sqrt(normal.alpha), rest, origin, start)
     scale = 1.0 / np.sqrt(normal.diagonal_precision())
-    return Candidate(normal.loc, scale, np.zeros((spec.dim, 0)), origin, start)
+    blocks = {b.start: normal.precision(b) for b in full_blocks(spec)}
+    return of_blocks(normal.loc, scale, no_rest(spec), blocks, origin, start)
+
+
+def of_blocks(
+    loc: Float64, scale: Float64, rest: Float64, precisions: dict[int, Float64], origin: str, start: int
+) -> Candidate:
+    """Return a candidate with the blocks whose precisions are given, by first coordinate; it fills scale and rest."""
+    for first, precision in precisions.items():
+        factor = np.linalg.cholesky(_inverse(precision)[0])
+        at = slice(first, first + len(factor))
+        scale[at], rest[at, : len(factor)] = np.diag(factor), np.tril(factor, -1)
+    return Candidate(loc, scale, rest, origin, start)
 
 
 def resized(spec: _core.FamilySpec, q: Candidate) -> Candidate:

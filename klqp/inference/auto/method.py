@@ -13,6 +13,7 @@ import numpy.typing as npt
 from klqp import _core
 from klqp.inference.auto.bam import match
 from klqp.inference.auto.base_draws import base_draws
+from klqp.inference.auto.blocks import with_blocks
 from klqp.inference.auto.candidate import Candidate, from_path, from_precision, resized
 from klqp.inference.auto.climb import climb, start_points
 from klqp.inference.auto.counted import Counted
@@ -31,7 +32,7 @@ from klqp.inference.auto.rank import (
 from klqp.inference.auto.saa import Fit, optimise
 from klqp.inference.diagnosis import GradientCheck
 from klqp.inference.flat_view import FlatView
-from klqp.inference.gaussian import pack, unpack
+from klqp.inference.gaussian import full_blocks, pack, unpack
 from klqp.inference.verdict import SMALL
 
 __all__ = ["METHODS", "Outcome", "find", "stochastic_options"]
@@ -165,10 +166,11 @@ def find(
     spec = view.spec
     if method == "bam" and spec.name != "full_rank":
         raise ValueError(f"method='bam' fits q='full_rank', not {spec.name!r}")
-    if spec.name == "full_rank" and 4 * spec.dim**2 > _FULL_RANK_NUMBERS:
+    largest = max((b.stop - b.start for b in full_blocks(spec)), default=1)
+    if 4 * largest**2 > _FULL_RANK_NUMBERS:
         if method == "auto":
             return None
-        raise ValueError(f"q='full_rank' in {spec.dim} dimensions is too large for method={method!r}: use 'adam'")
+        raise ValueError(f"a full-rank block of {largest} dimensions is too large for method={method!r}: use 'adam'")
     target = Counted(view)
     search = _Search(target, centre, key, chooses_rank)
     candidates = search.candidates(before, method)
@@ -314,8 +316,10 @@ class _Search:
 
     def _of_mode(self, mode: _Mode) -> Candidate:
         found = from_precision(self.spec, mode.x, mode.precision, mode.start)
-        if self.spec.name == "low_rank" and mode.precision.ndim == 1:
+        if mode.precision.ndim == 1 and self.spec.name == "low_rank":
             return with_narrow_directions(self._target, self.spec, found, self._key)
+        if mode.precision.ndim == 1 and full_blocks(self.spec):
+            return with_blocks(self._target, self.spec, found, self._key)
         return found
 
     def _new_mode(self, i: int) -> _Mode | None:

@@ -20,7 +20,7 @@ from klqp.inference.auto.candidate import Candidate
 from klqp.inference.auto.counted import Counted
 from klqp.inference.auto.laplace import MAX_DIM
 from klqp.inference.auto.lbfgs import Memory, Path, drive, minimise
-from klqp.inference.gaussian import pack, unpack
+from klqp.inference.gaussian import factor_times, full_blocks, locations, no_rest, pack, parts, unpack, whiten
 
 __all__ = ["Fit", "Frame", "n_draws_at_first", "optimise"]
 
@@ -48,36 +48,36 @@ _FURTHER = 2.0  # a fit that moved further than this, in log scales or scales, i
 class Frame:
     """Coordinates y in which a candidate is a standard Normal: z = loc + factor y.
 
-    The factor is triangular for the full-rank family and diagonal for the others, so that a member of the family in y
-    is one in z.
+    The factor is triangular in blocks that are so in the family and diagonal elsewhere, so that a member of the family
+    in y is one in z.
     """
 
     spec: _core.FamilySpec  # in y; scales through exp
     loc: Float64
     scale: Float64  # (D,)
-    lower: Float64 | None  # (D, D), strictly
+    lower: Float64 | None  # as `klqp.inference.gaussian.unpack` has it
 
     @classmethod
     def of(cls, family: _core.FamilySpec, start: Candidate) -> Frame:
         """Return the coordinates of a candidate."""
-        spec = _core.FamilySpec(family.name, family.dim, rank=family.rank, scale="exp")
-        return cls(spec, start.loc, start.scale, start.rest if family.name == "full_rank" else None)
+        spec = _core.FamilySpec(family.name, family.dim, rank=family.rank, scale="exp", blocks=family.blocks)
+        return cls(spec, start.loc, start.scale, start.rest if full_blocks(family) else None)
 
     def params(self, start: Candidate) -> Float64:
         """Return the parameters in y of the candidate that the coordinates are of."""
         dim = self.spec.dim
-        rest = start.rest / start.scale[:, None] if self.spec.name == "low_rank" else np.zeros((dim, dim))
+        rest = start.rest / start.scale[:, None] if self.spec.name == "low_rank" else no_rest(self.spec)
         return pack(self.spec, np.zeros(dim), np.ones(dim), rest)
 
     def to_z(self, y: Float64) -> Float64:
         """Return points z (S, D) of points y."""
-        z = self.loc + y * self.scale
-        return z if self.lower is None else z + y @ self.lower.T
+        if self.lower is None:
+            return self.loc + y * self.scale
+        return self.loc + factor_times(self.spec, self.scale, self.lower, y)
 
     def pull(self, grad: Float64) -> Float64:
         """Return gradients in y (S, D) of gradients in z."""
-        g = grad * self.scale
-        return g if self.lower is None else g + grad @ self.lower
+        return grad * self.scale if self.lower is None else whiten(self.spec, self.scale, self.lower, grad)
 
     def candidate(self, params: Float64, like: Candidate) -> Candidate:
         """Return the member that parameters in y stand for."""
@@ -85,8 +85,12 @@ class Frame:
         loc_z = self.to_z(loc[None])[0]
         if self.lower is None:
             return Candidate(loc_z, self.scale * scale, self.scale[:, None] * rest, like.origin, like.start)
-        factor = (np.diag(self.scale) + self.lower) @ (np.diag(scale) + rest)
-        return Candidate(loc_z, np.diag(factor).copy(), np.tril(factor, -1), like.origin, like.start)
+        scale_z, rest_z = self.scale * scale, np.zeros_like(rest)
+        for b in full_blocks(self.spec):
+            own = slice(0, b.stop - b.start)
+            factor = (np.diag(self.scale[b]) + self.lower[b, own]) @ (np.diag(scale[b]) + rest[b, own])
+            rest_z[b, own] = np.tril(factor, -1)
+        return Candidate(loc_z, scale_z, rest_z, like.origin, like.start)
 
     @property
     def log_det(self) -> float:
@@ -149,11 +153,13 @@ class Fit:
 def n_draws_at_first(spec: _core.FamilySpec) -> int:
     """Return the number of base draws of the first stage.
 
-    The problem is bounded with more than D + 1 draws (full rank), rank + 2 or 2; moments are made exact with 4 E, those
-    of a low-rank factor's columns with 4 rank.
+    The problem is bounded with more than D + 1 draws (full rank; likewise each block), rank + 2 or 2; moments are made
+    exact with 4 E, those of blocks and of a low-rank factor's columns with 4 times their size.
     """
     if spec.name == "full_rank":
         return max(128, fewest_draws(2 * spec.dim))
+    if spec.name == "block":
+        return max(512, fewest_draws(2 * max(spec.blocks)))
     enough = fewest_draws(spec.noise_dim)
     most = _MOST_NUMBERS if spec.name == "mean_field" else _MOST_AT_FIRST
     return max(128, enough) if enough * spec.noise_dim <= most else max(512, fewest_draws(spec.rank))
@@ -188,9 +194,10 @@ def optimise(
     """
     n, width, losses = max(n_draws, n_draws_at_first(family)), family.noise_dim, []
     stage, trips, frame = 0, 0, None
+    groups = [slice(0, family.rank)] if family.name == "low_rank" else full_blocks(family)
     budget, goal = target.n_points + _BUDGET // width, min(MOST, max(GOAL, A_PARAMETER * family.n_params))
     while True:
-        noise = base_draws(n, width, key, 2 * stage, family.rank)
+        noise = base_draws(n, width, key, 2 * stage, groups)
         if frame is None:
             start = narrow_enough(target, family, start, noise)
             frame = Frame.of(family, start)
@@ -206,7 +213,7 @@ def optimise(
         if astray and trips < _TRIPS and affordable:
             trips, frame = trips + 1, None
             continue
-        others = base_draws(n, width, key, 2 * stage + 1, family.rank)
+        others = base_draws(n, width, key, 2 * stage + 1, groups)
         remaining = _remaining(path.memory, Objective(target, frame, others), params)
         helps = goal < remaining < math.inf and (path.converged or "iterations" in path.why)
         more = 2 * n
@@ -270,14 +277,14 @@ def _first_inverse(target: Counted, frame: Frame, params: Float64, noise: Float6
     the factor: 1. Each times the square of what the core multiplies it with.
     """
     spec, dim = frame.spec, frame.spec.dim
-    diagonal = np.ones(spec.n_params)
-    if spec.name == "full_rank":
-        diagonal[dim:] = dim
-        corner = dim + np.cumsum(np.arange(1, dim + 1)) - 1
-        diagonal[corner] = 0.5
-    else:
-        diagonal[dim : 2 * dim] = 0.5
-        diagonal[2 * dim :] = max(1, spec.rank)
+    diagonal = np.full(spec.n_params, float(max(1, spec.rank)))
+    at = locations(spec)
+    for part in parts(spec):
+        own = np.full(part.factor.stop - part.factor.start, 0.5)
+        if part.full:
+            own[:] = part.size
+            own[np.cumsum(np.arange(1, part.size + 1)) - 1] = 0.5
+        diagonal[part.loc], diagonal[part.factor] = 1.0, own
     _, scale, rest = unpack(spec, params)
 
     def scaled(v: Float64) -> Float64:
@@ -298,7 +305,7 @@ def _first_inverse(target: Counted, frame: Frame, params: Float64, noise: Float6
 
     def times(v: Float64) -> Float64:
         out = scaled(v)
-        out[:dim] = vectors @ ((vectors.T @ v[:dim]) / values)
+        out[at] = vectors @ ((vectors.T @ v[at]) / values)
         return out
 
     return times
