@@ -11,6 +11,7 @@ from klqp.errors import (
     UnreachedLatentWarning,
 )
 from klqp.families import (
+    BlockNormal,
     FullRankNormal,
     FullRankStudentT,
     LowRankNormal,
@@ -126,6 +127,7 @@ __all__ = [
     "Beta",
     "BetaBinomial",
     "Binomial",
+    "BlockNormal",
     "Categorical",
     "Cauchy",
     "Chi2",

@@ -86,7 +86,14 @@ def user_data_feed(target: Target, addresses: Sequence[int]) -> Feed: ...
 
 class FamilySpec:
     def __init__(
-        self, name: str, dim: int, rank: int = 0, scale: str = "exp", df: float = 0.0, components: int = 0
+        self,
+        name: str,
+        dim: int,
+        rank: int = 0,
+        scale: str = "exp",
+        df: float = 0.0,
+        components: int = 0,
+        blocks: Sequence[int] = (),
     ) -> None: ...
     @property
     def name(self) -> str: ...
@@ -106,6 +113,8 @@ class FamilySpec:
     def pathwise(self) -> bool: ...
     @property
     def has_entropy(self) -> bool: ...
+    @property
+    def blocks(self) -> tuple[int, ...]: ...
     @property
     def n_params(self) -> int: ...
     @property

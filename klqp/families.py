@@ -11,6 +11,7 @@ from klqp._checks import positive_int
 from klqp.model.random_variable import RandomVariable
 
 __all__ = [
+    "BlockNormal",
     "Family",
     "FullRankNormal",
     "FullRankStudentT",
@@ -18,9 +19,11 @@ __all__ = [
     "MeanFieldNormal",
     "MeanFieldStudentT",
     "NormalMixture",
+    "n_unconstrained",
 ]
 
 DEFAULT_COMPONENTS = 8  # of a mixture
+MOST_IN_A_BLOCK = 500  # coordinates of a variable that is one block where no blocks are given
 
 
 @dataclass(frozen=True, init=False)
@@ -43,7 +46,7 @@ class Family:
             raise TypeError(f"scale must be 'exp', 'softplus' or 'linear', not {scale!r}")
         object.__setattr__(self, "latents", given)
         object.__setattr__(self, "scale", scale)
-        self.spec(1)
+        self._smallest()
 
     def spec(self, dim: int) -> _core.FamilySpec:
         """Return the family over `dim` coordinates for the core."""
@@ -52,12 +55,16 @@ class Family:
     @property
     def pathwise(self) -> bool:
         """Whether draws have a derivative in all parameters."""
-        return self.spec(1).pathwise
+        return self._smallest().pathwise
 
     @property
     def has_entropy(self) -> bool:
         """Whether the entropy has a formula."""
-        return self.spec(1).has_entropy
+        return self._smallest().has_entropy
+
+    def _smallest(self) -> _core.FamilySpec:
+        """Return the family over one coordinate."""
+        return self.spec(1)
 
     def describe(self) -> str:
         """Return the family in words."""
@@ -103,7 +110,9 @@ class LowRankNormal(Family):
     latents : random variable or iterable of them
         What the family is over.
     rank : int, optional
-        Number of columns of B; default: the square root of D, rounded, at most 50.
+        Number of columns of B. Default: chosen by the fit where `method` is "auto" or "saa" and this is the one family
+        over all latent variables, see docs/maths.md 11.9; for steps of an optimizer the square root of D, rounded, at
+        most 50.
     scale : {"exp", "softplus", "linear"}, default "exp"
         How d follows from unconstrained parameters.
     """
@@ -127,8 +136,115 @@ class LowRankNormal(Family):
         return _core.FamilySpec(self.core_name, dim, rank=self.rank_for(dim), scale=self.scale)
 
     def rank_for(self, dim: int) -> int:
-        """Return the rank over `dim` coordinates."""
+        """Return the rank over `dim` coordinates, where no method chooses it."""
         return self.rank if self.rank is not None else min(50, max(1, round(dim**0.5)))
+
+
+@dataclass(frozen=True, init=False)
+class BlockNormal(Family):
+    """One Normal with a block-diagonal covariance: a full-rank Normal for each block, independent of the others.
+
+    A block of b coordinates has b + b (b + 1) / 2 parameters.
+
+    Parameters
+    ----------
+    latents : random variable or iterable of them
+        What the family is over.
+    blocks : sequence, optional
+        Numbers of coordinates (their sum is D), or lists of latent variables, each of which is one block; either way
+        the blocks follow each other in the order of the latent variables. Default: each latent variable is a block; one
+        of more than 500 coordinates has blocks of one coordinate each, that is, a mean-field q.
+    scale : {"exp", "softplus", "linear"}, default "exp"
+        How the diagonals of the factors follow from unconstrained parameters.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If blocks are neither numbers nor lists of the latent variables in their order.
+    """
+
+    blocks: tuple[int | tuple[RandomVariable, ...], ...] | None
+
+    core_name: ClassVar[str] = "block"
+
+    def __init__(
+        self,
+        latents: RandomVariable | Iterable[RandomVariable] = (),
+        *,
+        blocks: Iterable[int | RandomVariable | Iterable[RandomVariable]] | None = None,
+        scale: str = "exp",
+    ) -> None:
+        object.__setattr__(self, "blocks", None if blocks is None else tuple(_as_block(b) for b in blocks))
+        super().__init__(latents, scale=scale)
+        if self.blocks is not None and self.latents:
+            self._sizes()
+
+    def spec(self, dim: int) -> _core.FamilySpec:
+        """Return the family over `dim` coordinates for the core."""
+        return _core.FamilySpec(self.core_name, dim, scale=self.scale, blocks=self.sizes_for(dim))
+
+    def _smallest(self) -> _core.FamilySpec:
+        return _core.FamilySpec(self.core_name, 1, scale=self.scale, blocks=[1])
+
+    def sizes_for(self, dim: int) -> list[int]:
+        """Return the sizes of the blocks over `dim` coordinates.
+
+        Raises
+        ------
+        ValueError
+            If the blocks given have another number of coordinates.
+        """
+        sizes = self._sizes() if self.latents or _are_sizes(self.blocks) else [dim]
+        if sum(sizes) != dim:
+            raise ValueError(f"the blocks have {sum(sizes)} coordinates, but q is over {dim}")
+        return sizes
+
+    def _sizes(self) -> list[int]:
+        """Return the sizes that the blocks, or the latent variables, say."""
+        if self.blocks is None:
+            each = [n_unconstrained(z) for z in self.latents]
+            return [size for n in each for size in ([n] if n <= MOST_IN_A_BLOCK else [1] * n)]
+        if _are_sizes(self.blocks):
+            return [b for b in self.blocks if isinstance(b, int)]
+        groups = [b if isinstance(b, tuple) else () for b in self.blocks]
+        if tuple(z for group in groups for z in group) != self.latents:
+            names = [[z.name for z in group] for group in groups]
+            raise ValueError(
+                f"blocks must name all latent variables once, in their order {[z.name for z in self.latents]}, "
+                f"not {names}"
+            )
+        return [sum(n_unconstrained(z) for z in group) for group in groups]
+
+
+def n_unconstrained(z: RandomVariable) -> int:
+    """Return the number of unconstrained coordinates of a variable; its size where it is discrete."""
+    return z.size if z.space.bijector in ("identity", None) else z.space.transform(z.shape).n_unconstrained
+
+
+def _as_block(given: object) -> int | tuple[RandomVariable, ...]:
+    """Return a block as a number of coordinates, or as a tuple of variables."""
+    if isinstance(given, RandomVariable):
+        return (given,)
+    if isinstance(given, Iterable) and not isinstance(given, str):
+        variables = tuple(given)
+        if variables and all(isinstance(z, RandomVariable) for z in variables):
+            return variables
+        raise TypeError(f"a block must be a number of coordinates or a list of latent variables, not {given!r}")
+    return positive_int("a block", given)
+
+
+def _are_sizes(blocks: tuple[int | tuple[RandomVariable, ...], ...] | None) -> bool:
+    """Return whether blocks are given as numbers of coordinates.
+
+    Raises
+    ------
+    TypeError
+        If only some of them are.
+    """
+    kinds = {isinstance(b, int) for b in blocks or ()}
+    if len(kinds) > 1:
+        raise TypeError("blocks must all be numbers of coordinates, or all be lists of latent variables")
+    return kinds == {True}
 
 
 @dataclass(frozen=True, init=False)
@@ -251,6 +367,7 @@ _BY_NAME: dict[str, type[Family]] = {
     "student_t": FullRankStudentT,
     "mean_field_student_t": MeanFieldStudentT,
     "mixture": NormalMixture,
+    "block": BlockNormal,
 }
 
 

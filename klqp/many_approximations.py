@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from klqp import _core
 from klqp.approximation import Approximation, FlatApproximation, pieces
-from klqp.families import Family
-from klqp.inference.compiled import Layout, n_unconstrained
+from klqp.families import Family, n_unconstrained
+from klqp.inference.compiled import Layout
 from klqp.inference.plan import Plan
 from klqp.inference.problem import Problem
 from klqp.model.log_density import LogDensity

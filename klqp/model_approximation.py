@@ -18,8 +18,9 @@ from klqp.approximation import (
     Approximation,
     pieces,
 )
+from klqp.families import n_unconstrained
 from klqp.family_parts import Marginals
-from klqp.inference.compiled import CompiledModel, is_structured, n_unconstrained
+from klqp.inference.compiled import CompiledModel, is_structured
 from klqp.inference.latents import Factor
 from klqp.inference.plan import Plan
 from klqp.inference.problem import Problem, shares_space

@@ -155,13 +155,15 @@ Array changed(const klqp::FamilySpec& spec, const Array& params, const Change& c
 void bind_family(py::module_& module) {
   using klqp::FamilySpec;
   py::class_<FamilySpec>(module, "FamilySpec")
-      .def(py::init([](std::string name, Index dim, Index rank, const std::string& scale, double df, Index components) {
-             FamilySpec spec{std::move(name), {dim, rank, klqp::parse_scale_link(scale), df, components}};
+      .def(py::init([](std::string name, Index dim, Index rank, const std::string& scale, double df, Index components,
+                       std::vector<Index> blocks) {
+             FamilySpec spec{std::move(name),
+                             {dim, rank, klqp::parse_scale_link(scale), df, components, std::move(blocks)}};
              (void)spec.make();  // refuses what cannot be
              return spec;
            }),
            py::arg("name"), py::arg("dim"), py::arg("rank") = 0, py::arg("scale") = "exp", py::arg("df") = 0.0,
-           py::arg("components") = 0)
+           py::arg("components") = 0, py::arg("blocks") = std::vector<Index>{})
       .def_property_readonly("name", [](const FamilySpec& spec) { return spec.name; })
       .def_property_readonly("dim", [](const FamilySpec& spec) { return spec.config.dim; })
       .def_property_readonly("rank", [](const FamilySpec& spec) { return spec.config.rank; })
@@ -171,6 +173,7 @@ void bind_family(py::module_& module) {
       .def_property_readonly("normal", [](const FamilySpec& spec) { return spec.make()->normal(); })
       .def_property_readonly("pathwise", [](const FamilySpec& spec) { return spec.make()->pathwise(); })
       .def_property_readonly("has_entropy", [](const FamilySpec& spec) { return spec.make()->has_entropy(); })
+      .def_property_readonly("blocks", [](const FamilySpec& spec) { return py::tuple(py::cast(spec.config.blocks)); })
       .def_property_readonly("n_params", [](const FamilySpec& spec) { return spec.make()->n_params(); })
       .def_property_readonly("noise_dim", [](const FamilySpec& spec) { return spec.make()->noise_dim(); })
       .def("start", start_params, py::arg("loc"), py::arg("scale"), py::arg("seed"))

@@ -19,7 +19,7 @@ from klqp._seeds import Seed, as_key
 from klqp.adapters.tensorboard import TensorBoardLog
 from klqp.approximation import Approximation, FlatApproximation
 from klqp.errors import InterruptedRunWarning, PoorFitWarning, TargetError
-from klqp.families import Family
+from klqp.families import Family, LowRankNormal
 from klqp.family_parts import is_normal
 from klqp.inference.auto.budget import Budget
 from klqp.inference.auto.method import METHODS, Outcome, Start, find, stochastic_options
@@ -81,10 +81,10 @@ class Inference:
         Observed values by random variable, or placeholders for them; a random variable as value is a q that is not
         optimised, of which every draw takes a fresh value; a placeholder as key gets its first value.
     q : str or Family, default "mean_field"
-        "mean_field", "full_rank", "low_rank", "student_t", "mean_field_student_t", "mixture", or a family:
+        "mean_field", "full_rank", "low_rank", "block", "student_t", "mean_field_student_t", "mixture", or a family:
         the family over all latent variables when `latent_vars` is a list.
     rank : int, optional
-        Of the low-rank family.
+        Of the low-rank family; default: see `klqp.LowRankNormal`.
     regularizers : dict or list, optional
         Losses to be added: expressions of one number in `Parameter` objects, or by parameter a callable that makes one
         of it.
@@ -148,6 +148,7 @@ class VariationalInference(Inference):
         super().__init__(latent_vars, data, q=q, rank=rank, regularizers=regularizers)
         if self._demand.by_formula:
             require_divergences(self._problem, self._problem.latents, type(self).__name__)
+        self._given = self._problem  # before a method has chosen a rank
         self._engine: Engine | ModelEngine | None = None
         # First step and length of the run asked for last: what the schedule sees.
         self._cycle = (0, 1)
@@ -158,7 +159,7 @@ class VariationalInference(Inference):
         self._fed: dict[Placeholder, Float64] = {}  # by update()
         self._log: TensorBoardLog | None = None
         self._outcome: Outcome | None = None  # of the last run, where it took no steps
-        self._modes: Float64 | None = None  # (K, D), that the last automatic fit found
+        self._found: Outcome | None = None  # by the last automatic fit
         self.stop_reason: str | None = None
 
     def objective(self, log_ratio: Float64) -> tuple[float, Float64]:
@@ -439,12 +440,12 @@ class VariationalInference(Inference):
             where = {self._problem.latents[0].name: np.arange(len(other.run.params))}
         return measure(other.run, n_steps, where)
 
-    def diagnose(self, n_draws: int = 2000, seed: Seed = None) -> Verdict:
+    def diagnose(self, n_draws: int = 1000, seed: Seed = None) -> Verdict:
         """Measure how far q, as it is now, can be relied on; print the result, or read its fields.
 
         Parameters
         ----------
-        n_draws : int, default 2000
+        n_draws : int, default 1000
             Fresh draws of q, at least 100. Where the effective draws say that q is good but not very good, 4 times as
             many are taken: of heavy tails few draws see nothing. Where k_hat contradicts them, 4 and then 16 times as
             many: k_hat of few draws has a large error.
@@ -583,6 +584,8 @@ class VariationalInference(Inference):
 
     def _prepare(self, options: Mapping[str, Any], earlier: Engine | ModelEngine | None) -> None:
         """Build the run for `options`, going on from an `earlier` one if there is one."""
+        if earlier is None:
+            self._problem = self._given
         settings = Settings.read(options, self._problem)
         read_factors(self._problem.factors, settings.auto_transform)
         known = earlier.gives_gradient if earlier is not None else None
@@ -690,7 +693,9 @@ class VariationalInference(Inference):
             raise ValueError(
                 f"method={method!r} needs one Normal family (or Student-t, or mixture) {_ALONE}; use method='adam'"
             )
-        start = Start(engine.run.params, again, self._modes if again else None)
+        start = Start(engine.run.params, again, chooses_rank=self._chooses_rank)
+        if again and self._found is not None:
+            start = replace(start, modes=self._found.modes, n_draws=(self._found.n_draws or 0) // 4)
         try:
             outcome = find(view, method, start, engine.settings.key, Budget.of(engine.settings.stop))
         except KeyboardInterrupt:
@@ -699,11 +704,32 @@ class VariationalInference(Inference):
             return True
         if outcome is None:
             return False
+        if outcome.rank != view.spec.rank:
+            engine = self._with_rank(engine, outcome.rank)
         self._adopt(engine, outcome)
         if outcome.interrupted:
             self.stop_reason = "interrupted"
             self._warn_of_interrupt("interrupted; the best q until then was kept: run() goes on from it")
         return True
+
+    @property
+    def _chooses_rank(self) -> bool:
+        """Whether a method may choose the rank of the family."""
+        families = [factor.family for factor in self._given.factors]
+        return len(families) == 1 and isinstance(families[0], LowRankNormal) and families[0].rank is None
+
+    def _with_rank(self, engine: Engine | ModelEngine, rank: int) -> Engine | ModelEngine:
+        """Take the low-rank family with another rank for q, and return an engine with it and the traces of another."""
+        (factor,) = self._problem.factors
+        assert factor.family is not None
+        family = LowRankNormal(factor.latents, rank=rank, scale=factor.family.scale)
+        self._problem = replace(self._problem, factors=(replace(factor, q=family),))
+        new = self._make_engine(engine.settings, dict(self._own_normals), gives_gradient=engine.gives_gradient)
+        kept = ("step", "any_good", "trace/", "rejections/")
+        old = {name: values for name, values in engine.run.snapshot().items() if name.startswith(kept)}
+        new.run.restore(new.run.snapshot() | old)
+        self._engine = new
+        return new
 
     def _adopt(self, engine: Engine | ModelEngine, outcome: Outcome) -> None:
         """Take an outcome's q for the run's, and its losses for steps."""
@@ -717,7 +743,7 @@ class VariationalInference(Inference):
         engine.push()
         self._cycle = (engine.run.step_count - n, n)
         self._outcome, self._posterior, self.stop_reason = outcome, None, outcome.why
-        self._modes = outcome.modes
+        self._found = outcome
 
     @staticmethod
     def _warn_of_interrupt(message: str) -> None:

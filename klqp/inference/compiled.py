@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from klqp import _core
+from klqp.families import n_unconstrained
 from klqp.inference.dependence import Labels
 from klqp.inference.enumeration import Expectations
 from klqp.inference.latents import Factor
@@ -56,11 +57,6 @@ class Layout:
             self.offsets[parameter] = at
             at += parameter.n_unconstrained
         self.n_params = at
-
-
-def n_unconstrained(z: RandomVariable) -> int:
-    """Return the number of unconstrained coordinates of a variable; its size where it is discrete."""
-    return z.size if z.space.bijector in ("identity", None) else z.space.transform(z.shape).n_unconstrained
 
 
 def is_structured(factor: Factor, problem: Problem) -> bool:

@@ -14,7 +14,7 @@ from klqp import _core
 from klqp.approximation import _ELBO_STREAM, Approximation, pieces
 from klqp.family_parts import is_normal, normal_part, split_mixture
 from klqp.inference.flat_view import FlatView
-from klqp.inference.gaussian import unpack, whiten
+from klqp.inference.gaussian import full_blocks, unpack, whiten
 from klqp.inference.verdict import SMALL, Evidence
 from klqp.posterior import ELBO
 from klqp.psis import smooth_weights
@@ -25,14 +25,17 @@ __all__ = ["Draws", "GradientCheck", "check_gradients", "evidence", "fresh_draws
 Float64 = npt.NDArray[np.float64]
 
 
+_MOST_NUMBERS, _FEWEST_SCORES = 1 << 23, 100  # of the noise of draws whose gradients are kept, and such draws
+
+
 @dataclass(frozen=True)
 class Draws:
     """Fresh draws of q with their log densities; noise and gradients where these are to be had."""
 
     log_p: Float64  # (S,)
     log_q: Float64  # (S,)
-    noise: Float64 | None = None  # (S, E)
-    score: Float64 | None = None  # (S, D): gradient of log p - log q in z
+    noise: Float64 | None = None  # (M, E) of the first M draws
+    score: Float64 | None = None  # (M, D) likewise: gradient of log p - log q in z
 
 
 @dataclass(frozen=True)
@@ -73,13 +76,18 @@ def fresh_draws(approximation: Approximation, view: FlatView | None, params: Flo
         return Draws(*approximation.log_ratio(n, key))
     member = _core.Member(view.spec, params)
     log_p, log_q = np.empty(n), np.empty(n)
-    noise, score = np.empty((n, view.spec.noise_dim)), np.empty((n, view.spec.dim))
+    n_kept = min(n, max(_FEWEST_SCORES, _MOST_NUMBERS // view.spec.noise_dim))
+    noise, score = np.empty((n_kept, view.spec.noise_dim)), np.empty((n_kept, view.spec.dim))
     for rows, m in pieces(n, view.spec.noise_dim):
-        noise[rows] = member.noise(key, _ELBO_STREAM, rows.start, m)
-        z = member.transform(noise[rows])
+        drawn = member.noise(key, _ELBO_STREAM, rows.start, m)
+        z = member.transform(drawn)
         log_p[rows], grad = view.evaluate(z)
-        log_q[rows] = member.log_density_of_noise(noise[rows])
-        score[rows] = grad + member.precision_times(z)
+        log_q[rows] = member.log_density_of_noise(drawn)
+        kept = min(m, n_kept - rows.start)
+        if kept > 0:
+            part = slice(rows.start, rows.start + kept)
+            noise[part] = drawn[:kept]
+            score[part] = grad[:kept] + member.precision_times(z[:kept])
     return Draws(log_p, log_q, noise, score)
 
 
@@ -93,14 +101,14 @@ def check_gradients(spec: _core.FamilySpec, params: Float64, draws: Draws) -> Gr
     """
     assert draws.noise is not None
     assert draws.score is not None
-    usable = np.isfinite(draws.log_p) & np.isfinite(draws.score).all(1)
+    usable = np.isfinite(draws.log_p[: len(draws.score)]) & np.isfinite(draws.score).all(1)
     n = int(usable.sum())
     if n < 10:
         return None
     noise, score = draws.noise[usable], draws.score[usable]
     sums = [share.sums() for share in _shares(spec, params, noise, score)]
     if spec.components:
-        sums.append(_sums_of_weights(spec, params, noise, (draws.log_p - draws.log_q)[usable]))
+        sums.append(_sums_of_weights(spec, params, noise, (draws.log_p - draws.log_q)[: len(usable)][usable]))
     remaining, variance, signal, power, squares = (sum(column) for column in zip(*sums, strict=True))
     ratio = math.sqrt(max(0.0, signal) / power) if power > 0 else math.inf
     return GradientCheck(squares / spec.dim, max(0.0, remaining), math.sqrt(variance), ratio)
@@ -130,14 +138,11 @@ class _Share:
             return _Sums(0.0, 0.0, 0.0, 0.0, 0.0)
         mean, square = u.mean(0), (u**2).mean(0)
         w = u[:, -spec.dim :] * noise[:, -spec.dim :]
-        half, quarter = [(mean, square)], []
-        if spec.name == "full_rank":
-            first, second = u.T @ noise / n, (u**2).T @ noise**2 / n
-            below = np.tril_indices(spec.dim, -1)
+        half, quarter = [(mean, square)], [(w.mean(0), (w**2).mean(0))]
+        for b in full_blocks(spec):
+            first, second = u[:, b].T @ noise[:, b] / n, (u[:, b] ** 2).T @ noise[:, b] ** 2 / n
+            below = np.tril_indices(b.stop - b.start, -1)
             half.append((first[below], second[below]))
-            quarter.append((np.diag(first), np.diag(second)))
-        else:
-            quarter.append((w.mean(0), (w**2).mean(0)))
         remaining, variance, signal, power = 0.0, 0.0, 0.0, 0.0
         for factor, moments in [(0.5, pair) for pair in half] + [(0.25, pair) for pair in quarter]:
             m, v = moments[0], np.maximum(0.0, moments[1] - moments[0] ** 2)
@@ -231,9 +236,15 @@ def evidence(draws: Draws, check: GradientCheck | None, **record: Any) -> Eviden
 
 def _correlated(u: Float64) -> float:
     """Return the sum of the squared covariances of different columns of u (S, D)."""
+    n, dim = u.shape
     centred = u - u.mean(0)
-    gram = centred.T @ centred if u.shape[1] <= len(u) else centred @ centred.T
-    return max(0.0, float((gram**2).sum() - ((centred**2).sum(0) ** 2).sum())) / len(u) ** 2
+    own = float(((centred**2).mean(0) ** 2).sum())
+    if dim <= n:
+        return float(max(0.0, ((centred.T @ centred) ** 2).sum() / n**2 - own))
+    # The squared product of different rows has all squared covariances as its mean, without the noise of the matrix.
+    products = centred @ centred.T
+    np.fill_diagonal(products, 0.0)
+    return float(max(0.0, (products**2).sum() / (n * (n - 1)) - own))
 
 
 def _batch_variance(values: Float64) -> float:

@@ -35,10 +35,10 @@ def fit(
     dim : int, optional
         Number of coordinates; default: the attribute ``dim`` of a log density that has one, as Stan models have.
     q : str or Family, default "mean_field"
-        "mean_field", "full_rank", "low_rank", "student_t", "mean_field_student_t", "mixture", or a family:
+        "mean_field", "full_rank", "low_rank", "block", "student_t", "mean_field_student_t", "mixture", or a family:
         the approximating family.
     rank : int, optional
-        Of the low-rank family; default: the square root of `dim`, at most 50.
+        Of the low-rank family; default: chosen with "auto" and "saa", otherwise the square root of `dim`, at most 50.
     method : {"auto", "adam", "saa", "pathfinder", "bam"}, default "auto"
         How q is found, see `VariationalInference.run`; "auto" needs no other keyword.
     **options

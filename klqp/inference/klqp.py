@@ -35,7 +35,7 @@ class KLqp(VariationalInference):
         Observed values by random variable: ``{y: y_train}``, or a placeholder for them; ``{beta: qbeta}`` draws beta
         from a q that is not optimised.
     q : str or Family, default "mean_field"
-        "mean_field", "full_rank", "low_rank", "student_t", "mean_field_student_t", "mixture", or a family:
+        "mean_field", "full_rank", "low_rank", "block", "student_t", "mean_field_student_t", "mixture", or a family:
         the family when `latent_vars` is a list.
     rank : int, optional
         Of the low-rank family.

@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from klqp import _core
 from klqp._sobol import make_noise
-from klqp.inference.compiled import CompiledModel, n_unconstrained
+from klqp.families import n_unconstrained
+from klqp.inference.compiled import CompiledModel
 from klqp.inference.engine import Engine
 from klqp.inference.estimator import Demand
 from klqp.inference.plan import Plan

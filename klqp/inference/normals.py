@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from klqp.families import MeanFieldNormal
-from klqp.inference.compiled import n_unconstrained
+from klqp.families import MeanFieldNormal, n_unconstrained
 from klqp.inference.latents import Factor
 from klqp.inference.problem import Problem
 from klqp.inference.settings import Settings

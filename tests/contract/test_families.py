@@ -3,6 +3,7 @@
 The others are in test_other_families.py.
 """
 
+import itertools
 import json
 import math
 import subprocess
@@ -22,8 +23,16 @@ POSTERIOR_STREAM = 1
 
 
 def spec_of(name: str, dim: int, scale: str = "exp") -> _core.FamilySpec:
-    """Return a family of that name; families without a rank do not look at it."""
-    return _core.FamilySpec(name, dim, rank=min(dim, 3), scale=scale, components=1)
+    """Return a family of that name; families without a rank, or blocks, do not look at them."""
+    return _core.FamilySpec(name, dim, rank=min(dim, 3), scale=scale, components=1, blocks=blocks_of(dim))
+
+
+def blocks_of(dim: int) -> list[int]:
+    """Return sizes of blocks, single coordinates among them: 1, 1, 3, 2, 1 and the rest."""
+    sizes = []
+    for size in (1, 1, 3, 2, 1, dim):
+        sizes.append(min(size, dim - sum(sizes)))
+    return [size for size in sizes if size > 0]
 
 
 NORMAL = [name for name in _core.FAMILIES if spec_of(name, 2).normal]
@@ -120,7 +129,21 @@ def twin_low_rank(spec, params, noise):
     return loc + positive(rho, spec.scale) * eps + eta @ columns
 
 
-TWINS = {"mean_field": twin_mean_field, "full_rank": twin_full_rank, "low_rank": twin_low_rank}
+def twin_block(spec, params, noise):
+    """Full-rank members one after another, runs of single coordinates together, docs/maths.md 2.11."""
+    z, at = [], 0
+    runs = [(single, list(run)) for single, run in itertools.groupby(spec.blocks, lambda size: size == 1)]
+    for single, sizes in runs:
+        for dim in [len(sizes)] if single else sizes:
+            own = _core.FamilySpec("mean_field" if single else "full_rank", dim, scale=spec.scale)
+            twin = twin_mean_field if single else twin_full_rank
+            begin = sum(part.shape[1] for part in z)
+            z.append(twin(own, params[at : at + own.n_params], noise[:, begin : begin + dim]))
+            at += own.n_params
+    return np.concatenate(z, axis=1)
+
+
+TWINS = {"mean_field": twin_mean_field, "full_rank": twin_full_rank, "low_rank": twin_low_rank, "block": twin_block}
 
 
 @cases(1, 2, 5, 17, 600)
@@ -357,7 +380,7 @@ def accepts_proximal(spec: _core.FamilySpec) -> bool:
 def test_proximal_step(case):
     """It is the implicit gradient step on the entropy: new = old + gamma grad H(new)."""
     if case.spec.name in TWINS:
-        known = case.spec.scale == "linear" and case.spec.name in ("mean_field", "full_rank")
+        known = case.spec.scale == "linear" and case.spec.name in ("mean_field", "full_rank", "block")
         assert accepts_proximal(case.spec) == known
     if not accepts_proximal(case.spec):
         return

@@ -19,7 +19,7 @@ K = 3
 
 
 def of_name(name):
-    return _core.FamilySpec(name, 2, rank=1, components=1)
+    return _core.FamilySpec(name, 2, rank=1, components=1, blocks=[2])
 
 
 def spec_of(name, dim, scale="exp", df=0.0):

@@ -28,7 +28,7 @@ each_family = pytest.mark.parametrize("family", NORMAL)
 
 
 def spec_of(family: str, dim: int, scale: str = "exp") -> _core.FamilySpec:
-    return _core.FamilySpec(family, dim, rank=1, scale=scale)
+    return _core.FamilySpec(family, dim, rank=1, scale=scale, blocks=[dim])
 
 
 def noise_of(kind: str, n_draws: int, dim: int, seed: int, gradient: str) -> _core.Noise:

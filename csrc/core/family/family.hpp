@@ -16,6 +16,7 @@
 #include <cstdint>
 #include <numbers>
 #include <string>
+#include <vector>
 
 #include "core/family/scale.hpp"
 #include "core/parallel.hpp"
@@ -27,8 +28,9 @@ struct FamilyConfig {
   Index dim = 1;
   Index rank = 0;  // low rank only
   ScaleLink scale = ScaleLink::exp;
-  double df = 0.0;       // Student-t only: its degrees of freedom; 0: a parameter
-  Index components = 0;  // mixtures only
+  double df = 0.0;              // Student-t only: its degrees of freedom; 0: a parameter
+  Index components = 0;         // mixtures only
+  std::vector<Index> blocks{};  // sizes, of the block family only
 };
 
 // Methods but prepare() and the start are const after prepare(params); nothing allocates after construction.

@@ -4,6 +4,7 @@
 #include <memory>
 #include <string>
 
+#include "core/family/block_normal.hpp"
 #include "core/family/full_rank_normal.hpp"
 #include "core/family/low_rank_normal.hpp"
 #include "core/family/mean_field_normal.hpp"
@@ -26,7 +27,20 @@ inline constexpr Row<std::unique_ptr<Family> (*)(const FamilyConfig&)> kFamilies
     {"mean_field_student_t", make_family_of<StudentT<MeanFieldNormal>>},
     {"mixture", make_family_of<NormalMixture<FullRankNormal>>},
     {"mean_field_mixture", make_family_of<NormalMixture<MeanFieldNormal>>},
+    {"block", make_family_of<BlockNormal>},
 };
+
+// Throws ConfigError unless the blocks, of at least one coordinate each, are all of the dimension.
+inline void check_blocks(const FamilyConfig& config) {
+  Index sum = 0;
+  for (const Index size : config.blocks) {
+    if (size < 1) throw ConfigError("a block must have at least 1 coordinate, not " + std::to_string(size));
+    sum += size;
+  }
+  if (sum != config.dim) {
+    throw ConfigError("the blocks have " + std::to_string(sum) + " coordinates, not " + std::to_string(config.dim));
+  }
+}
 
 inline std::unique_ptr<Family> make_family(const std::string& name, const FamilyConfig& config) {
   if (config.dim < 1) throw ConfigError("the dimension must be at least 1, not " + std::to_string(config.dim));
@@ -39,6 +53,7 @@ inline std::unique_ptr<Family> make_family(const std::string& name, const Family
   if (name.ends_with("mixture") && config.components < 1) {
     throw ConfigError("components must be at least 1, not " + std::to_string(config.components));
   }
+  if (name == "block") check_blocks(config);
   return find_row(kFamilies, "family", name)(config);
 }
 

@@ -10,9 +10,9 @@ import numpy.typing as npt
 from klqp import _core
 from klqp.family_parts import is_normal
 from klqp.inference.auto.pathfinder import PathNormal
-from klqp.inference.gaussian import factor_times, pack
+from klqp.inference.gaussian import factor_times, full_blocks, no_rest, pack
 
-__all__ = ["Candidate", "divergence", "from_path", "from_precision"]
+__all__ = ["Candidate", "divergence", "from_path", "from_precision", "of_blocks", "resized", "unit_precision"]
 
 Float64 = npt.NDArray[np.float64]
 
@@ -58,14 +58,22 @@ class Candidate:
 
 
 def from_precision(spec: _core.FamilySpec, loc: Float64, precision: Float64, start: int) -> Candidate:
-    """Return the member nearest to a Normal with a precision matrix (D, D), made positive definite where it is not."""
-    covariance, diagonal = _inverse(precision)
+    """Return the member nearest to a Normal with a precision matrix (D, D), made positive definite where it is not.
+
+    Of a precision given by its diagonal (D,) alone it is the Normal without correlations.
+    """
     origin = "the curvature at a mode"
-    if spec.name == "full_rank":
-        factor = np.linalg.cholesky(covariance)
-        return Candidate(loc, np.diag(factor).copy(), np.tril(factor, -1), origin, start)
+    rest = no_rest(spec)
+    if precision.ndim == 1:
+        rest = _wide_enough(spec, rest) if spec.name == "low_rank" else rest
+        return Candidate(loc, 1.0 / np.sqrt(precision), rest, origin, start)
+    blocks = full_blocks(spec)
+    if blocks:
+        scale = np.abs(np.diag(precision))
+        scale = 1.0 / np.sqrt(np.where(scale > 0, scale, max(1.0, float(scale.max()))))
+        return of_blocks(loc, scale, rest, {b.start: precision[b, b] for b in blocks}, origin, start)
+    covariance, diagonal = _inverse(precision)
     scale = 1.0 / np.sqrt(diagonal)
-    rest = np.zeros((spec.dim, 0))
     if spec.name == "low_rank":
         values, vectors = np.linalg.eigh(covariance / np.outer(scale, scale))
         values, vectors = values[::-1][: spec.rank], vectors[:, ::-1][:, : spec.rank]
@@ -83,7 +91,39 @@ def from_path(spec: _core.FamilySpec, normal: PathNormal, start: int) -> Candida
         rest = _wide_enough(spec, normal.columns(spec.rank))
         return Candidate(normal.loc, np.sqrt(normal.alpha), rest, origin, start)
     scale = 1.0 / np.sqrt(normal.diagonal_precision())
-    return Candidate(normal.loc, scale, np.zeros((spec.dim, 0)), origin, start)
+    blocks = {b.start: normal.precision(b) for b in full_blocks(spec)}
+    return of_blocks(normal.loc, scale, no_rest(spec), blocks, origin, start)
+
+
+def of_blocks(
+    loc: Float64, scale: Float64, rest: Float64, precisions: dict[int, Float64], origin: str, start: int
+) -> Candidate:
+    """Return a candidate with the blocks whose precisions are given, by first coordinate; it fills scale and rest."""
+    for first, precision in precisions.items():
+        factor = np.linalg.cholesky(_inverse(precision)[0])
+        at = slice(first, first + len(factor))
+        scale[at], rest[at, : len(factor)] = np.diag(factor), np.tril(factor, -1)
+    return Candidate(loc, scale, rest, origin, start)
+
+
+def resized(spec: _core.FamilySpec, q: Candidate) -> Candidate:
+    """Return a low-rank candidate with the rank of another spec: its widest columns, and small ones for the others."""
+    u, s, _ = np.linalg.svd(q.rest / q.scale[:, None], full_matrices=False)
+    kept = min(spec.rank, len(s))
+    rest = np.zeros((spec.dim, spec.rank))
+    rest[:, :kept] = q.scale[:, None] * u[:, :kept] * s[:kept]
+    return replace(q, rest=_wide_enough(spec, rest))
+
+
+def unit_precision(precision: Float64) -> Float64:
+    """Return a precision matrix (D, D) in coordinates in which its diagonal is 1."""
+    size = _sizes(precision)
+    return precision / np.outer(size, size)
+
+
+def _sizes(precision: Float64) -> Float64:
+    size = np.abs(np.diag(precision))
+    return np.sqrt(np.where(size > 0, size, max(1.0, float(size.max()))))
 
 
 def divergence(spec: _core.FamilySpec, a: Candidate, b: Candidate, noise: Float64) -> float:
@@ -95,9 +135,8 @@ def divergence(spec: _core.FamilySpec, a: Candidate, b: Candidate, noise: Float6
 
 def _inverse(precision: Float64) -> tuple[Float64, Float64]:
     """Return the inverse and the diagonal of a precision matrix, its eigenvalues made positive."""
-    size = np.abs(np.diag(precision))
-    size = np.sqrt(np.where(size > 0, size, max(1.0, float(size.max()))))
-    values, vectors = np.linalg.eigh(precision / np.outer(size, size))
+    size = _sizes(precision)
+    values, vectors = np.linalg.eigh(unit_precision(precision))
     values = np.maximum(np.abs(values), _SMALLEST)
     half = vectors / size[:, None]
     covariance = (half / values) @ half.T

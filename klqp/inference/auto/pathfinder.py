@@ -42,12 +42,12 @@ class PathNormal:
 
     def covariance(self) -> Float64:
         """Return the covariance matrix (D, D)."""
-        return self._dense(self.inner, np.sqrt(self.alpha))
+        return self._dense(self.inner, np.sqrt(self.alpha), slice(None))
 
-    def precision(self) -> Float64:
-        """Return the precision matrix (D, D)."""
+    def precision(self, block: slice = slice(None)) -> Float64:
+        """Return the precision matrix (D, D), or a block on its diagonal."""
         inverse = np.asarray(np.linalg.inv(self.inner), np.float64)
-        return self._dense(inverse, np.sqrt(1.0 / self.alpha))
+        return self._dense(inverse, np.sqrt(1.0 / self.alpha), block)
 
     def diagonal_precision(self) -> Float64:
         """Return the diagonal of the precision matrix, without that matrix."""
@@ -63,8 +63,9 @@ class PathNormal:
         out[:, : len(best)] = np.sqrt(self.alpha)[:, None] * (self.q @ vectors[:, best]) * excess
         return out
 
-    def _dense(self, inner: Float64, scale: Float64) -> Float64:
-        middle: Float64 = np.eye(self.loc.size) + self.q @ (inner - np.eye(len(inner))) @ self.q.T
+    def _dense(self, inner: Float64, scale: Float64, block: slice) -> Float64:
+        q, scale = self.q[block], scale[block]
+        middle: Float64 = np.eye(len(q)) + q @ (inner - np.eye(len(inner))) @ q.T
         return np.asarray(scale[:, None] * middle * scale)
 
 

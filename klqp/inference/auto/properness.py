@@ -39,7 +39,10 @@ def improper_direction(
     """
     dim = centre.loc.size
     spread = np.sqrt(centre.scale**2 + (centre.rest**2).sum(1))
-    lines = list(np.eye(dim)[:: max(1, dim // _MOST)])
+    chosen = np.arange(0, dim, max(1, dim // _MOST))
+    axes = np.zeros((len(chosen), dim))
+    axes[np.arange(len(chosen)), chosen] = 1.0
+    lines = list(axes)
     for precision in curvatures:
         scaled = precision * np.outer(spread, spread)
         lines.append(np.linalg.eigh(scaled)[1][:, 0])

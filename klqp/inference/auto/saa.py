@@ -23,7 +23,7 @@ from klqp.inference.auto.counted import Counted
 from klqp.inference.auto.df_curvature import with_df
 from klqp.inference.auto.laplace import MAX_DIM
 from klqp.inference.auto.lbfgs import Memory, Path, drive, minimise
-from klqp.inference.gaussian import pack, unpack
+from klqp.inference.gaussian import factor_times, full_blocks, locations, no_rest, pack, parts, unpack, whiten
 
 __all__ = [
     "Fit",
@@ -45,13 +45,14 @@ _MAX_ITER, _FEWEST_ITER = 500, 20
 _MOST_ITERATIONS = 2000  # in all stages
 _BUDGET = 1 << 28  # coordinates of the points at which the log density is evaluated, in all stages
 _MEMORY = 20
-_MOST_NUMBERS = 1 << 22  # of base draws
+_MOST_NUMBERS = 1 << 23  # of base draws
 _MOST_AT_FIRST = 1 << 18  # likewise, where many iterations are to be expected: low rank
 _MOST_DRAWS = 1 << 14
 _GROWN = 14.0  # log scales above those of the start at which the run has no bound
 _AWAY = 1e7  # likewise of locations, in scales of the start
 _UNBOUNDED = "the ELBO rises without bound"
 _SMALLEST_CURVATURE = 1e-6
+_FAR = 20.0  # times the goal from which on a stage with twice as many draws would not be the last
 _TRIPS = 3  # times that a run may go so far, and be preconditioned anew, before it is given up
 _FURTHER = 2.0  # a fit that moved further than this, in log scales or scales, is preconditioned anew
 
@@ -60,36 +61,38 @@ _FURTHER = 2.0  # a fit that moved further than this, in log scales or scales, i
 class Frame:
     """Coordinates y in which a candidate is a standard Normal: z = loc + factor y.
 
-    The factor is triangular for the full-rank family and diagonal for the others, so that a member of the family in y
-    is one in z.
+    The factor is triangular in blocks that are so in the family and diagonal elsewhere, so that a member of the family
+    in y is one in z.
     """
 
     spec: _core.FamilySpec  # in y; scales through exp
     loc: Float64
     scale: Float64  # (D,)
-    lower: Float64 | None  # (D, D), strictly
+    lower: Float64 | None  # as `klqp.inference.gaussian.unpack` has it
 
     @classmethod
     def of(cls, family: _core.FamilySpec, start: Candidate) -> Frame:
         """Return the coordinates of a candidate."""
-        spec = _core.FamilySpec(family.name, family.dim, rank=family.rank, scale="exp", df=family.df)
-        return cls(spec, start.loc, start.scale, start.rest if normal_part(family).name == "full_rank" else None)
+        spec = _core.FamilySpec(
+            family.name, family.dim, rank=family.rank, scale="exp", df=family.df, blocks=family.blocks
+        )
+        return cls(spec, start.loc, start.scale, start.rest if full_blocks(family) else None)
 
     def params(self, start: Candidate) -> Float64:
         """Return the parameters in y of the candidate that the coordinates are of."""
         dim = self.spec.dim
-        rest = start.rest / start.scale[:, None] if self.spec.name == "low_rank" else np.zeros((dim, dim))
+        rest = start.rest / start.scale[:, None] if self.spec.name == "low_rank" else no_rest(self.spec)
         return pack(self.spec, np.zeros(dim), np.ones(dim), rest, start.df)
 
     def to_z(self, y: Float64) -> Float64:
         """Return points z (S, D) of points y."""
-        z = self.loc + y * self.scale
-        return z if self.lower is None else z + y @ self.lower.T
+        if self.lower is None:
+            return self.loc + y * self.scale
+        return self.loc + factor_times(self.spec, self.scale, self.lower, y)
 
     def pull(self, grad: Float64) -> Float64:
         """Return gradients in y (S, D) of gradients in z."""
-        g = grad * self.scale
-        return g if self.lower is None else g + grad @ self.lower
+        return grad * self.scale if self.lower is None else whiten(self.spec, self.scale, self.lower, grad)
 
     def candidate(self, params: Float64, like: Candidate) -> Candidate:
         """Return the member that parameters in y stand for."""
@@ -98,8 +101,12 @@ class Frame:
         df = None if like.df is None else df_of(self.spec, params)
         if self.lower is None:
             return replace(like, loc=loc_z, scale=self.scale * scale, rest=self.scale[:, None] * rest, df=df)
-        factor = (np.diag(self.scale) + self.lower) @ (np.diag(scale) + rest)
-        return replace(like, loc=loc_z, scale=np.diag(factor).copy(), rest=np.tril(factor, -1), df=df)
+        rest_z = np.zeros_like(rest)
+        for b in full_blocks(self.spec):
+            own = slice(0, b.stop - b.start)
+            factor = (np.diag(self.scale[b]) + self.lower[b, own]) @ (np.diag(scale[b]) + rest[b, own])
+            rest_z[b, own] = np.tril(factor, -1)
+        return replace(like, loc=loc_z, scale=self.scale * scale, rest=rest_z, df=df)
 
     def factor(self) -> Float64:
         """Return the factor (D, D)."""
@@ -181,23 +188,31 @@ class Fit:
 def n_draws_at_first(spec: _core.FamilySpec) -> int:
     """Return the number of base draws of the first stage.
 
-    The problem is bounded with more than D + 1 draws (full rank), rank + 2 or 2; moments are made exact with 4 E. Those
-    of a Student-t are not exact, and take four times as many.
+    The problem is bounded with more than D + 1 draws (full rank; likewise each block), rank + 2 or 2; moments are made
+    exact with 4 E, those of blocks and of a low-rank factor's columns with 4 times their size. Those of a Student-t are
+    not exact, and take four times as many.
     """
     if not is_normal(spec):
         return 4 * n_draws_at_first(normal_part(spec))
     if spec.name == "full_rank":
         return max(128, fewest_draws(2 * spec.dim))
+    if spec.name == "block":
+        return max(512, fewest_draws(2 * max(spec.blocks)))
     enough = fewest_draws(spec.noise_dim)
     most = _MOST_NUMBERS if spec.name == "mean_field" else _MOST_AT_FIRST
-    return max(128, enough) if enough * spec.noise_dim <= most else 512
+    return max(128, enough) if enough * spec.noise_dim <= most else max(512, fewest_draws(spec.rank))
 
 
 def optimise(
-    target: Counted, family: _core.FamilySpec, start: Candidate, key: int, name: Callable[[int], str] = str
+    target: Counted,
+    family: _core.FamilySpec,
+    start: Candidate,
+    key: int,
+    name: Callable[[int], str] = str,
+    n_draws: int = 0,
 ) -> Fit:
     """Maximise the ELBO from a candidate by `SampleAverages`, to the end."""
-    averages = SampleAverages(target, family, start, key, name)
+    averages = SampleAverages(target, family, start, key, name, n_draws)
     while not averages.done:
         averages.advance()
     return averages.fit()
@@ -215,6 +230,8 @@ class SampleAverages:
         Of the base draws: with the same key and number of draws all starts have the same objective.
     name : callable
         Name of a coordinate.
+    n_draws : int
+        Draws of the first stage, a power of two, if more than `n_draws_at_first`.
 
     Attributes
     ----------
@@ -232,10 +249,12 @@ class SampleAverages:
         start: Candidate,
         key: int,
         name: Callable[[int], str] = str,
+        n_draws: int = 0,
     ) -> None:
         self._target, self._family, self._key, self._name = target, family, key, name
         self.candidate, self.losses, self.done = start, list[float](), False
-        self._n, self._stage, self._trips = n_draws_at_first(family), 0, 0
+        self._n, self._stage, self._trips = max(n_draws, n_draws_at_first(family)), 0, 0
+        self._groups = [slice(0, family.rank)] if family.name == "low_rank" else full_blocks(family)
         self._frame: Frame | None = None
         self._params: Float64 = np.empty(0)
         self._converged, self._why, self._remaining = False, "it has not begun", math.nan
@@ -259,7 +278,7 @@ class SampleAverages:
         """
         try:
             path = self._search()
-            while self._astray(path) and self._trips < _TRIPS and self._affordable(1):
+            while self._astray(path) and self._trips < _TRIPS and self._affordable():
                 self._trips, self._frame = self._trips + 1, None
                 path = self._search()
             self._converged, self._why = path.converged, path.why
@@ -268,10 +287,11 @@ class SampleAverages:
             self.give_up(stop)
             raise
         helps = self._goal < self._remaining < math.inf and (path.converged or "iterations" in path.why)
-        self.done = not (helps and self._affordable(2))
+        n = self._next_draws()
+        self.done = not (helps and self._affordable(n))
         if not self.done:
-            self._before = self.candidate if path.converged else None
-            self._n, self._stage = 2 * self._n, self._stage + 1
+            self._before = self.candidate if path.converged and n == 2 * self._n else None
+            self._n, self._stage = n, self._stage + 1
 
     def give_up(self, stop: BaseException) -> None:
         """End here, because of an interrupt or a budget."""
@@ -283,7 +303,8 @@ class SampleAverages:
         return self._converged
 
     def _noise(self, independent: bool = False) -> Float64:
-        return base_draws(self._n, self._family.noise_dim, self._key, 2 * self._stage + independent)
+        width, scramble = self._family.noise_dim, 2 * self._stage + independent
+        return base_draws(self._n, width, self._key, scramble, self._groups)
 
     def _search(self) -> Path:
         """Search from the candidate, in its coordinates where these are to be renewed."""
@@ -317,9 +338,17 @@ class SampleAverages:
         assert self._frame is not None
         return path.why.startswith(_UNBOUNDED) or _moved(self._frame.spec, self._params)
 
-    def _affordable(self, times: int) -> bool:
-        n = times * self._n
-        few = times == 1 or (n <= _MOST_DRAWS and n * self._family.noise_dim <= _MOST_NUMBERS)
+    def _next_draws(self) -> int:
+        """Return the number of draws of the next stage."""
+        width = self._family.noise_dim
+        if self._remaining <= _FAR * self._goal:
+            return 2 * self._n
+        # The next few stages would only do what one can that has exact moments.
+        return max(2 * self._n, min(fewest_draws(width), 1 << int(math.log2(_MOST_NUMBERS / width))))
+
+    def _affordable(self, n: int = 0) -> bool:
+        """Whether there is room for another search, over n draws where they are to be more."""
+        few = n <= _MOST_DRAWS and n * self._family.noise_dim <= _MOST_NUMBERS
         points = self._target.n_points + _FEWEST_ITER * self._n
         return few and len(self.losses) < _MOST_ITERATIONS and points < self._most_points
 
@@ -328,12 +357,13 @@ class SampleAverages:
 
         Two estimates: from the gradient over independent draws, and from the optimum over half as many, which is three
         times as far from this one, in squares, as this one is from that over all draws. The least is taken: heavy tails
-        of the gradient make the first too large.
+        of the gradient make the first too large. Of a Student-t, whose degrees of freedom hardly matter where they are
+        many, the first alone.
         """
         assert self._frame is not None
         objective = Objective(self._target, self._frame, self._noise(independent=True))
         remaining = _remaining(path.memory, objective, self._params)
-        if self._before is None or not path.converged:
+        if self._before is None or not path.converged or not is_normal(self._family):
             return remaining
         return min(remaining, divergence(self._family, self._before, self.candidate, self._noise()) / 3.0)
 
@@ -377,7 +407,8 @@ class _Guard:
 def first_inverse(frame: Frame, params: Float64, noise: Float64, grad: Float64) -> Callable[[Float64], Float64]:
     """Return an approximate inverse Hessian of the objective, as a product with a vector.
 
-    That of degrees of freedom: `with_df`.
+    Locations: `location_inverse`, or, where that would be too large, the covariance of a low-rank q, as for its
+    columns. Degrees of freedom: `with_df`. Others: `inverse_diagonal`.
 
     Parameters
     ----------
@@ -388,13 +419,17 @@ def first_inverse(frame: Frame, params: Float64, noise: Float64, grad: Float64) 
     grad : ndarray (S, D)
         In z.
     """
-    spec, dim = frame.spec, frame.spec.dim
+    spec, dim, at = frame.spec, frame.spec.dim, locations(frame.spec)
     diagonal, location = inverse_diagonal(spec), location_inverse(frame, params, noise, grad)
+    _, scale, rest = unpack(spec, params)
 
     def times(v: Float64) -> Float64:
         out = diagonal * v
+        if spec.name == "low_rank":
+            for part in (out[None, :dim], out[2 * dim :].reshape(-1, dim)):
+                part[:] = scale**2 * part + (part @ rest) @ rest.T
         if location is not None:
-            out[:dim] = location(v[:dim])
+            out[at] = location(v[at])
         return out
 
     return times if is_normal(spec) or spec.df else with_df(times, spec, params, noise)
@@ -406,14 +441,13 @@ def inverse_diagonal(spec: _core.FamilySpec) -> Float64:
     Locations: 1. Scales, or their logarithms: 1 / 2. Other entries of the factor: 1, times the square of what the core
     multiplies them with.
     """
-    dim, diagonal = spec.dim, np.ones(spec.n_params)
-    if normal_part(spec).name == "full_rank":
-        diagonal[dim : dim + dim * (dim + 1) // 2] = dim
-        corner = dim + np.cumsum(np.arange(1, dim + 1)) - 1
-        diagonal[corner] = 0.5
-    else:
-        diagonal[dim : 2 * dim] = 0.5
-        diagonal[2 * dim : 2 * dim + dim * spec.rank] = max(1, spec.rank)
+    diagonal = np.full(spec.n_params, float(max(1, spec.rank)))
+    for part in parts(spec):
+        own = np.full(part.factor.stop - part.factor.start, 0.5)
+        if part.full:
+            own[:] = part.size
+            own[np.cumsum(np.arange(1, part.size + 1)) - 1] = 0.5
+        diagonal[part.loc], diagonal[part.factor] = 1.0, own
     return diagonal
 
 
