@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bench.posteriors.clock import Times
+
 Float64 = npt.NDArray[np.float64]
 
 
@@ -20,16 +22,15 @@ class Answer:
     loc : ndarray (D,)
     factor : ndarray (D,) or (D, D)
         Standard deviations, or a lower triangle.
-    compile_seconds : float or None
-        Processor time of tracing and compiling, where the contender can tell; default: that before the first call of
-        the target.
+    compiling : Times or None
+        Of tracing and compiling, where the contender can tell; default: what is before the first call of the target.
     says : dict
         What the contender says of its answer: "verdict", "reasons", "k_hat", ...
     """
 
     loc: Float64
     factor: Float64
-    compile_seconds: float | None = None
+    compiling: Times | None = None
     says: dict[str, Any] = field(default_factory=dict)
 
     @property

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +13,8 @@ import numpy as np
 
 from bench.posteriors import klqp_fit
 from bench.posteriors.answer import Answer
-from bench.posteriors.targets import Counted, Target, processor_time
+from bench.posteriors.clock import Times, now
+from bench.posteriors.targets import Counted, Target
 
 N_DRAWS = 20_000
 _AT_ONCE = 2_000
@@ -63,18 +63,20 @@ def measured(what: Contender, target: Target, family: str, seed: int) -> Row:
     counted = Counted(target)
     row: Row = {"target": target.name, "dim": target.dim, "family": family, "contender": what.name, "seed": seed}
     row["has_optimum"] = target.has_optimum
-    cpu, wall = processor_time(), time.perf_counter()
+    started = now()
     try:
         answer = what.fit(counted, family, seed)
         error = None
     except Exception as problem:
         answer, error = None, f"{type(problem).__name__}: {problem}"
-    row["seconds"], row["wall_seconds"] = processor_time() - cpu, time.perf_counter() - wall
-    row |= {"calls": counted.calls, "points": counted.points, "target_seconds": counted.seconds}
+    took = now().since(started)
+    row |= {"calls": counted.calls, "points": counted.points, "seconds": took.cpu, "wall_seconds": took.wall}
     if answer is None:
         return row | {"error": error, "verdict": "error"}
-    before = 0.0 if counted.first is None else counted.first - cpu
-    row["compile_seconds"] = before if answer.compile_seconds is None else answer.compile_seconds
+    before = Times(0.0, 0.0) if counted.first is None else counted.first.since(started)
+    compiling = answer.compiling or before
+    row["compile_seconds"] = compiling.cpu
+    row["inside"] = counted.seconds / max(took.wall - compiling.wall, counted.seconds)
     row |= {"loc": answer.loc.tolist(), "sd": answer.sd.tolist(), **quality(target, answer, seed)}
     return row | what.opinion(answer, seed)
 

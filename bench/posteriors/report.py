@@ -45,8 +45,8 @@ def _sums(rows: list[Row]) -> str:
         out.append(
             f"| {name} | {family} | {s['fits']} | {_of(s['within'])} | {_of(s['loc_ok'])} | {_of(s['scale_ok'])} "
             f"| {_of(s['hit'])} | {short} | {s['points']:.0f} | {s['calls']:.0f} | {s['seconds']:.3g} "
-            f"| {s['compile_seconds']:.2g} | {s['inside']:.0%} | {_count(s['wrong_ok'])} "
-            f"| {_count(s['wrong_warning'])} | {_count(s['unflagged'])} |"
+            f"| {s['compile_seconds']:.2g} | {_share(s['inside'])} "
+            f"| {_count(s['wrong_ok'])} | {_count(s['wrong_warning'])} | {_count(s['unflagged'])} |"
         )
     return "\n".join(out)
 
@@ -124,3 +124,7 @@ def _of(pair: tuple[int, int] | None) -> str:
 
 def _count(n: int | None) -> str:
     return "-" if n is None else str(n)
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0%}"

@@ -80,13 +80,13 @@ def _moments(row: Row, reference: Mapping[str, Any]) -> Row:
 def summary(rows: list[Row]) -> Row:
     """Return the sums over scored rows of one contender and family; numbers that nobody has are None.
 
-    `inside` is the share of the processor time that the target took, compiling left out: 1 less the contender's own.
+    `inside` is the share of the time, compiling left out, that the target took: 1 less the contender's own.
     """
     compared = [r for r in rows if r["within"] is not None]
     short = [np.inf if r["short"] is None else r["short"] for r in compared]
     judged = [r for r in rows if r.get("verdict") not in (None, "error")]
     running = [max(r["seconds"] - (r.get("compile_seconds") or 0.0), 1e-9) for r in rows]
-    inside = [r["target_seconds"] / s for r, s in zip(rows, running, strict=True)]
+    inside = [r["inside"] for r in rows if "inside" in r]
 
     wrongs = ("wrong_ok", "wrong_warning", "unflagged")
 
@@ -107,6 +107,6 @@ def summary(rows: list[Row]) -> Row:
         "seconds": float(np.median(running)),
         "wall_seconds": float(np.median([r["wall_seconds"] for r in rows])),
         "compile_seconds": float(np.median([r.get("compile_seconds") or 0.0 for r in rows])),
-        "inside": float(np.median(inside)),
+        "inside": float(np.median(inside)) if inside else None,
         **{name: sum(r[name] for r in judged) if judged else None for name in wrongs},
     }

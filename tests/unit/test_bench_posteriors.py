@@ -210,7 +210,7 @@ def row(**changes):
     common |= {"elbo": 0.0, "std_error": 0.01, "rejected": 0, "is_ess": 0.9, "loc": [0.0], "sd": [1.0], "verdict": "ok"}
     return (
         common
-        | {"seconds": 2.0, "wall_seconds": 3.0, "compile_seconds": 1.0, "target_seconds": 0.5}
+        | {"seconds": 2.0, "wall_seconds": 3.0, "compile_seconds": 1.0, "inside": 0.5}
         | {"calls": 1, "points": 10}
         | changes
     )

@@ -5,8 +5,6 @@ Its documentation takes Adam with steps from 0.0005 to 0.01 and 1,000 to 20,000 
 
 from __future__ import annotations
 
-import time
-
 import jax
 import numpy as np
 import numpyro
@@ -15,6 +13,7 @@ from numpyro.infer import SVI, Trace_ELBO
 from numpyro.infer.autoguide import AutoMultivariateNormal, AutoNormal
 
 from bench.posteriors.answer import Answer
+from bench.posteriors.clock import now
 from bench.posteriors.peers.jax_target import log_density
 from bench.posteriors.targets import Counted
 
@@ -38,9 +37,9 @@ def fit(target: Counted, family: str, seed: int) -> Answer:
     def steps(state):
         return jax.lax.scan(lambda state, _: svi.update(state), state, None, length=N_STEPS)[0]
 
-    started = time.process_time()
+    started = now()
     compiled = jax.jit(steps).lower(state).compile()
-    compiling = time.process_time() - started
+    compiling = now().since(started)
     params = svi.get_params(jax.block_until_ready(compiled(state)))
     names = ("z_auto_loc", "z_auto_scale") if family == "mean_field" else ("auto_loc", "auto_scale_tril")
     loc, factor = (np.asarray(params[name], float) for name in names)
