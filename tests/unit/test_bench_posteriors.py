@@ -27,6 +27,11 @@ def bench():
         sys.path[:] = path
 
 
+@pytest.fixture(scope="module")
+def hard(bench):
+    return bench["hard"].hard_targets()
+
+
 class Standard:
     name, dim = "standard", 3
 
@@ -69,6 +74,17 @@ def test_targets_of_a_file(bench, tmp_path, value):
     assert [t.name for t in bench["targets"].from_module(f"{path}:others")] == ["x", "y"]
 
 
+def test_a_file_may_have_neighbours_and_dataclasses(bench, tmp_path):
+    (tmp_path / "neighbour_of_targets.py").write_text("DIM = 3\n")
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from __future__ import annotations\nfrom dataclasses import dataclass\nfrom neighbour_of_targets import DIM\n"
+        "@dataclass\nclass Target:\n    name: str = 'mine'\n    dim: int = DIM\n"
+        "    def log_density(self, z):\n        return -0.5 * (z**2).sum(1), -z\nTARGETS = [Target()]\n"
+    )
+    assert bench["targets"].from_module(str(path))[0].dim == 3
+
+
 def test_what_is_wrong_with_a_target_is_said(bench, tmp_path):
     checked = bench["targets"].checked
     with pytest.raises(TypeError, match="has no dim"):
@@ -107,8 +123,8 @@ def test_counts(bench):
 
 
 # --- built-in targets --------------------------------------------------------------------------------------------
-def test_gradients_of_the_hard_targets(bench):
-    for target in bench["hard"].hard_targets():
+def test_gradients_of_the_hard_targets(bench, hard):
+    for target in hard:
         bench["targets"].checked(target)
         z = 0.1 * np.random.default_rng(1).normal(size=(3, target.dim)) + 0.05
         steps = np.linalg.qr(np.random.default_rng(2).normal(size=(target.dim, min(3, target.dim))))[0].T
@@ -148,8 +164,8 @@ def test_what_is_known_of_normals(bench, dim):
             assert found["is_ess"] == pytest.approx(best["is_ess"], abs=0.03)
 
 
-def test_what_is_known_of_two_modes(bench):
-    for target in bench["hard"].hard_targets():
+def test_what_is_known_of_two_modes(bench, hard):
+    for target in hard:
         if not target.name.startswith("two modes"):
             continue
         answer = bench["answer"].Answer(
