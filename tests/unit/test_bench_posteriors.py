@@ -176,16 +176,21 @@ def test_what_is_known_of_two_modes(bench, hard):
 
 
 # --- answers -----------------------------------------------------------------------------------------------------
+def normal_log_density(z, loc, cov):
+    away = z - loc
+    squares = (away * np.linalg.solve(cov, away.T).T).sum(1)
+    return -0.5 * (squares + np.linalg.slogdet(2.0 * np.pi * cov)[1])
+
+
 def test_draws_of_an_answer(bench):
-    stats = pytest.importorskip("scipy.stats")
     cov = np.array([[4.0, 1e-3], [1e-3, 1e-6]])
     answer = bench["answer"].from_covariance([1.0, 2.0], cov)
     z, log_q = answer.draws(50, np.random.default_rng(1))
-    np.testing.assert_allclose(log_q, stats.multivariate_normal([1.0, 2.0], cov).logpdf(z), rtol=1e-8)
+    np.testing.assert_allclose(log_q, normal_log_density(z, [1.0, 2.0], cov), rtol=1e-8)
     np.testing.assert_allclose(answer.sd, [2.0, 1e-3])
     flat = bench["answer"].Answer(np.zeros(2), np.array([2.0, 3.0]))
     z, log_q = flat.draws(50, np.random.default_rng(1))
-    np.testing.assert_allclose(log_q, stats.norm(0, [2.0, 3.0]).logpdf(z).sum(1))
+    np.testing.assert_allclose(log_q, normal_log_density(z, np.zeros(2), np.diag([4.0, 9.0])))
 
 
 def test_rows_of_good_and_of_failed_fits(bench):
