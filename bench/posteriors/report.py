@@ -45,8 +45,8 @@ def _sums(rows: list[Row]) -> str:
         short = "-" if s["short"] is None else f"{s['short'][0]:.3g}, {s['short'][1]:.3g}"
         out.append(
             f"| {name} | {family} | {s['fits']}{errors} | {_of(s['within'])} | {_of(s['loc_ok'])} "
-            f"| {_of(s['scale_ok'])} | {_of(s['hit'])} | {short} | {s['points']:.0f} | {s['calls']:.0f} | {s['seconds']:.3g} "
-            f"| {s['compile_seconds']:.2g} | {_share(s['inside'])} "
+            f"| {_of(s['scale_ok'])} | {_of(s['hit'])} | {short} | {s['points']:.0f} | {s['calls']:.0f} "
+            f"| {s['seconds']:.3g} | {s['compile_seconds']:.2g} | {_share(s['inside'])} "
             f"| {_count(s['wrong_ok'])} | {_count(s['wrong_warning'])} | {_count(s['unflagged'])} |"
         )
     return "\n".join(out)
