@@ -13,6 +13,11 @@ from bench.posteriors.targets import FAMILIES, Counted
 METHODS = ("auto", "adam", "saa", "pathfinder", "bam", "tuned")
 
 
+def warm_up() -> None:
+    """Fit something small, so that no fit that is timed pays for imports."""
+    klqp.fit(lambda z: (-0.5 * (z**2).sum(1), -z), 1, seed=1, progress=False)
+
+
 def families(method: str) -> tuple[str, ...]:
     """Return the families that a method fits."""
     return ("full_rank",) if method == "bam" else tuple(FAMILIES)

@@ -42,6 +42,7 @@ class Contender:
 def contender(method: str) -> Contender | None:
     """Return the contender of a name in METHODS; None where its packages are not installed."""
     if method in klqp_fit.METHODS:
+        klqp_fit.warm_up()
         return Contender(
             f"klqp {method}",
             klqp_fit.families(method),
