@@ -1,22 +1,23 @@
-"""Fit every posterior with both families and print how many nats each stays below its family's best ELBO.
+"""Fit targets with klqp and with peers, and print how close each comes to the best q of its family.
 
-    python -m bench.posteriors [--method auto] [--path FOLDER] [--only TEXT] [--seeds 1 2 3] [--json FILE]
+    python -m bench.posteriors                               # klqp on the folder of posteriors
+    python -m bench.posteriors --hard --seeds 5              # on the hard targets that are built in
+    python -m bench.posteriors --targets mine.py --methods auto numpyro pymc blackjax viabel
 
-FOLDER holds ``posteriors.py``, ``best_gaussian.json`` and the data they need; default: the environment variable
-KLQP_POSTERIORDB, or ``../shared/posteriordb`` beside the checkout. Without --method: stochastic gradients with the
-settings of ``settings.py``. Times are of the process; calls and points are of the log density during the fit.
+Targets: a folder with ``posteriors.py``, ``best_gaussian.json`` and the data they need (``--path``; default: the
+environment variable KLQP_POSTERIORDB, or ``../shared/posteriordb`` beside the checkout); a user's own (``--targets``,
+see the package's text); or hard ones (``--hard``). ``--json FILE`` adds a line of JSON for each fit as soon as it is
+done, and leaves out the fits that FILE has already, so that a long run can be cut and taken up again; ``--tables``
+prints the tables of such a file and fits nothing. Peers that are not installed are left out
+(``pip install ".[peers]"``).
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
 import os
 import sys
-import time
-import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,121 +26,101 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 # still serves for `bench` itself.
 sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != CHECKOUT] + [str(CHECKOUT)]
 
-import numpy as np  # noqa: E402
-
-import klqp  # noqa: E402
-from bench.posteriors.settings import N_ITER, settings_of  # noqa: E402
-
-N_DRAWS = 20_000
-SMALL = 0.1  # nats
-FAMILIES = {"mean_field": "meanfield", "full_rank": "fullrank"}
+from bench.posteriors.hard import hard_targets  # noqa: E402
+from bench.posteriors.measure import METHODS, contender, measured  # noqa: E402
+from bench.posteriors.report import HEAD, line, tables  # noqa: E402
+from bench.posteriors.targets import FAMILIES, Target, from_folder, from_module  # noqa: E402
 
 
-class Counted:
-    """A log density that counts its calls and points."""
-
-    def __init__(self, log_density: Callable[[Any], Any]) -> None:
-        self.log_density, self.calls, self.points = log_density, 0, 0
-
-    def __call__(self, z: Any) -> Any:
-        self.calls += 1
-        self.points += len(z)
-        return self.log_density(z)
-
-
-def shortfall(posterior: Any, q: str, best: dict[str, Any], seed: int, method: str | None) -> dict[str, Any]:
-    """Fit one posterior with one family; return how its ELBO compares with the best one."""
-    target = Counted(posterior.log_density)
-    options = {"method": method} if method else {"n_iter": N_ITER, **settings_of(posterior.name)}
-    row: dict[str, Any] = {"posterior": posterior.name, "q": q, "dim": posterior.dim, "best": best["elbo"]}
-    row |= {"seed": seed, "is_ess": best["is_ess"]}
-    started = time.process_time()
-    try:
-        fit = klqp.fit(target, posterior.dim, q=q, seed=seed, progress=False, **options)
-    except klqp.TargetError as error:
-        return row | {"elbo": None, "error": str(error)}
-    seconds = time.process_time() - started
-    row |= {"calls": target.calls, "points": target.points}
-    elbo = fit.posterior.elbo(N_DRAWS, seed=seed + 1)
-    verdict = fit.diagnose(seed=seed)
-    scale = np.asarray(best["sd"])
-    return row | {
-        "elbo": elbo.value,
-        "std_error": elbo.std_error,
-        "short": best["elbo"] - elbo.value,
-        "loc_error": float((np.abs(fit.posterior["z"].mean() - best["mu"]) / scale).max()),
-        "scale_error": float(np.abs(fit.posterior["z"].stddev() / scale - 1.0).max()),
-        "rejected": fit.rejections,
-        "seconds": seconds,
-        "verdict": verdict.word,
-        "k_hat": verdict.evidence.k_hat,
-        "ess": verdict.evidence.ess,
-        "remaining": verdict.evidence.remaining,
-        "reasons": verdict.reasons,
-    }
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """Return the options."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.posteriors",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--path", type=Path, help="a folder of posteriors")
+    parser.add_argument("--targets", action="append", default=[], metavar="FILE.py[:NAME]", help="your own")
+    parser.add_argument("--hard", action="store_true", help="the hard targets that are built in")
+    parser.add_argument("--only", default="", help="targets whose name contains this")
+    parser.add_argument("--families", nargs="+", default=list(FAMILIES), choices=list(FAMILIES))
+    parser.add_argument("--methods", nargs="+", default=["auto"], choices=METHODS, metavar="METHOD", help=f"{METHODS}")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1], help="N: 1 to N; several: these")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="lines of JSON; what FILE has is not fitted again")
+    parser.add_argument("--tables", action="store_true", help="no fits: print the tables of --json's FILE")
+    return parser.parse_args(arguments)
 
 
-def within(row: dict[str, Any]) -> bool:
-    """Return whether a fit is within 0.1 nat of the best, plus two standard errors."""
-    return row["elbo"] is not None and row["short"] < SMALL + 2.0 * row["std_error"]
-
-
-def main() -> None:
-    """Run the fits and print the table."""
-    parser = argparse.ArgumentParser(prog="python -m bench.posteriors", description=__doc__.splitlines()[0])
+def read_targets(options: argparse.Namespace) -> list[Target]:
+    """Return the targets asked for."""
+    found = [target for where in options.targets for target in from_module(where)]
+    found += hard_targets() if options.hard else []
     default = os.environ.get("KLQP_POSTERIORDB", CHECKOUT.parent / "shared" / "posteriordb")
-    parser.add_argument("--path", type=Path, default=Path(default))
-    parser.add_argument("--only", default="", help="posteriors whose name contains this")
-    parser.add_argument("--families", nargs="*", default=list(FAMILIES), choices=list(FAMILIES))
-    parser.add_argument("--method", choices=["auto", "adam", "saa", "pathfinder", "bam"])
-    parser.add_argument("--seeds", type=int, nargs="*", default=[1])
-    parser.add_argument("--json", type=Path)
-    args = parser.parse_args()
-    sys.path.insert(0, str(args.path))
-    posteriors = importlib.import_module("posteriors")
-    best = json.loads((args.path / "best_gaussian.json").read_text())
-    warnings.simplefilter("ignore", klqp.RejectedDrawsWarning)
-    warnings.simplefilter("ignore", klqp.PoorFitWarning)
-
-    rows = []
-    print(
-        f"{'posterior':50s} {'q':10s} {'D':>3s} {'seed':>4s} {'best':>10s} {'short':>8s} {'+-':>6s} {'loc':>5s} "
-        f"{'scale':>5s} {'calls':>6s} {'points':>8s} {'s':>6s} {'k_hat':>5s} {'ess':>4s} verdict"
-    )
-    for q in args.families:
-        for name in (n for n in best if args.only in n):
-            for seed in args.seeds:
-                row = shortfall(posteriors.make(name), q, best[name][FAMILIES[q]], seed, args.method)
-                rows.append(row)
-                _print_row(row)
-        _print_summary(q, [r for r in rows if r["q"] == q])
-    if args.json:
-        args.json.write_text(json.dumps(rows, indent=1, default=str))
+    folder = options.path or (None if found else Path(default))
+    if folder is not None:
+        if not (folder / "posteriors.py").is_file():
+            raise SystemExit(f"no posteriors.py in {folder}: give --path, --targets or --hard")
+        found += from_folder(folder)
+    names = [target.name for target in found]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise SystemExit(f"several targets have the name {', '.join(twice)}: rows are told apart by it")
+    return [target for target in found if options.only in target.name]
 
 
-def _print_summary(q: str, rows: list[dict[str, Any]]) -> None:
-    good, done = sum(within(r) for r in rows), [r for r in rows if r["elbo"] is not None]
-    print(
-        f"{q}: {good} of {len(rows)} within {SMALL} nats (plus two standard errors); medians: "
-        f"{np.median([r['calls'] for r in done]):.0f} calls, {np.median([r['points'] for r in done]):.0f} points, "
-        f"{np.median([r['seconds'] for r in done]):.2f} s"
-    )
-    false_ok = [r for r in rows if r.get("verdict") == "ok" and (r["is_ess"] < 0.1 or not within(r))]
-    false_alarm = [r for r in rows if r.get("verdict") != "ok" and r["is_ess"] > 0.7 and within(r)]
-    print(f"{q}: {len(false_ok)} wrong 'ok', {len(false_alarm)} wrong warnings\n", flush=True)
+def main(arguments: list[str] | None = None) -> None:
+    """Run the fits and print the tables."""
+    options = parse(arguments)
+    targets = read_targets(options)
+    rows = _read(options.json)
+    if not options.tables:
+        rows = _fit_all(options, targets, rows)
+    wanted = {target.name for target in targets}
+    rows = [row for row in rows if row["target"] in wanted and row["family"] in options.families]
+    known = {(target.name, family): best for target in targets for family, best in target.best.items()}
+    if rows:
+        print("\n" + tables(rows, known))
 
 
-def _print_row(row: dict[str, Any]) -> None:
-    head = f"{row['posterior']:50s} {row['q']:10s} {row['dim']:3d} {row['seed']:4d} {row['best']:10.2f} "
-    if row["elbo"] is None:
-        print(head + row["error"], flush=True)
-        return
-    print(
-        head + f"{row['short']:8.3f} {row['std_error']:6.3f} {row['loc_error']:5.2f} {row['scale_error']:5.2f} "
-        f"{row['calls']:6d} {row['points']:8d} {row['seconds']:6.2f} {row['k_hat']:5.2f} {row['ess']:4.2f} "
-        f"{row['verdict']}{'' if within(row) else '  *'}",
-        flush=True,
-    )
+def _fit_all(options: argparse.Namespace, targets: list[Target], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    contenders = []
+    for method in options.methods:
+        found = contender(method)
+        if found is None:
+            print(f"{method}: left out, it is not installed")
+        else:
+            contenders.append(found)
+    seeds = range(1, options.seeds[0] + 1) if len(options.seeds) == 1 else options.seeds
+    plan = [
+        (what, target, family, seed)
+        for what in contenders
+        for target in targets
+        for family in options.families
+        if family in what.families
+        for seed in seeds
+    ]
+    done = {_key(row) for row in rows}
+    print(f"{'':12s}{HEAD}")
+    for i, (what, target, family, seed) in enumerate(plan, 1):
+        if (target.name, family, what.name, seed) in done:
+            continue
+        row = measured(what, target, family, seed)
+        rows.append(row)
+        print(f"{f'[{i}/{len(plan)}]':12s}{line(row)}", flush=True)
+        if options.json:
+            with options.json.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+    return rows
+
+
+def _key(row: dict[str, Any]) -> tuple[Any, ...]:
+    return row["target"], row["family"], row["contender"], row["seed"]
+
+
+def _read(path: Path | None) -> list[dict[str, Any]]:
+    if path is None or not path.exists():
+        return []
+    return [json.loads(text) for text in path.read_text().splitlines()]
 
 
 if __name__ == "__main__":
