@@ -59,7 +59,7 @@ def from_precision(spec: _core.FamilySpec, loc: Float64, precision: Float64, sta
     if spec.name == "low_rank":
         values, vectors = np.linalg.eigh(covariance / np.outer(scale, scale))
         values, vectors = values[::-1][: spec.rank], vectors[:, ::-1][:, : spec.rank]
-        rest = _wide_enough(spec, scale[:, None] * vectors * np.sqrt(np.maximum(0.0, values - 1.0)))
+        rest = _wide_enough(spec, scale, scale[:, None] * vectors * np.sqrt(np.maximum(0.0, values - 1.0)))
     return Candidate(loc, scale, rest, origin, start)
 
 
@@ -70,8 +70,9 @@ def from_path(spec: _core.FamilySpec, normal: PathNormal, start: int) -> Candida
         factor = np.linalg.cholesky(normal.covariance())
         return Candidate(normal.loc, np.diag(factor).copy(), np.tril(factor, -1), origin, start)
     if spec.name == "low_rank":
-        rest = _wide_enough(spec, normal.columns(spec.rank))
-        return Candidate(normal.loc, np.sqrt(normal.alpha), rest, origin, start)
+        scale = np.sqrt(normal.alpha)
+        rest = _wide_enough(spec, scale, normal.columns(spec.rank))
+        return Candidate(normal.loc, scale, rest, origin, start)
     scale = 1.0 / np.sqrt(normal.diagonal_precision())
     return Candidate(normal.loc, scale, np.zeros((spec.dim, 0)), origin, start)
 
@@ -88,10 +89,10 @@ def _inverse(precision: Float64) -> tuple[Float64, Float64]:
     return 0.5 * (covariance + covariance.T), diagonal
 
 
-def _wide_enough(spec: _core.FamilySpec, rest: Float64) -> Float64:
+def _wide_enough(spec: _core.FamilySpec, scale: Float64, rest: Float64) -> Float64:
     """Return B with columns that are zero replaced by small ones: at B = 0 its gradient vanishes."""
     zero = np.abs(rest).max(0) == 0.0
     if zero.any():
         start = spec.start(np.zeros(spec.dim), np.ones(spec.dim), 0)[2 * spec.dim :].reshape(spec.rank, spec.dim)
-        rest = np.where(zero, start.T / np.sqrt(spec.rank), rest)
+        rest = np.where(zero, scale[:, None] * start.T / np.sqrt(spec.rank), rest)
     return rest
