@@ -17,34 +17,23 @@ from klqp.inference.auto.candidate import Candidate, from_path, from_precision
 from klqp.inference.auto.climb import climb, start_points
 from klqp.inference.auto.counted import Counted
 from klqp.inference.auto.laplace import MAX_DIM, polished_mode
+from klqp.inference.auto.outcome import Outcome
 from klqp.inference.auto.pathfinder import along
 from klqp.inference.auto.properness import improper_direction
 from klqp.inference.auto.saa import Fit, optimise
-from klqp.inference.diagnosis import GradientCheck
 from klqp.inference.flat_view import FlatView
 from klqp.inference.gaussian import pack, unpack
-from klqp.inference.verdict import SMALL
 
-__all__ = ["METHODS", "Outcome", "find", "stochastic_options"]
+__all__ = ["METHODS", "choose", "find", "start"]
 
 Float64 = npt.NDArray[np.float64]
 
 METHODS = ("auto", "adam", "saa", "pathfinder", "bam")
-# Keywords that ask for steps of an optimizer, or for something in them.
-_STOCHASTIC = (
-    *(
-        "n_iter",
-        "n_samples",
-        "optimizer",
-        "stop",
-        "entropy",
-        "gradient",
-        "baseline",
-        "enumerate",
-        "draws",
-        "init_scale",
-    ),
-    *("dtype", "scale", "kl_scaling", "var_list", "logdir", "log_vars", "debug"),
+# Keywords that ask for so many steps of such an optimizer, and others that are about steps, in whatever number.
+_STEPS = ("n_iter", "n_samples", "optimizer")
+_ABOUT_STEPS = (
+    *("stop", "entropy", "gradient", "baseline", "enumerate", "draws", "init_scale", "dtype"),
+    *("scale", "kl_scaling", "var_list", "logdir", "log_vars", "debug"),
 )
 
 _FULL_RANK_NUMBERS = 1 << 21  # draws times coordinates up to which sample averages bound the full-rank family
@@ -57,59 +46,43 @@ _APART = 3.0  # standard deviations between different modes
 _MODES = 3
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What an automatic fit found.
+def choose(method: str, options: Mapping[str, Any], has_feeds: bool) -> str:
+    """Return the method for a run with these keywords: one of `METHODS`, or "steps" for a given number of them.
 
-    Attributes
-    ----------
-    params : ndarray (P,)
-        Of the family, as the core has them.
-    converged : bool
-    why : str
-    remaining : float or None
-        Nats to the family's optimum; None where that was not measured.
-    starts : tuple of float
-        ELBOs of the fits from different modes, the best first.
-    other_mode : float
-        Estimated share of the posterior's mass in modes that q does not cover.
-    words : str
-        The method in words.
-    losses : ndarray (n,)
-        Minus the ELBO, by iteration.
-    n_calls, n_points : int
-        Calls of the log density, and points it was evaluated at.
-    interrupted : bool
-        Whether Ctrl-C ended it; then q is the best that was found until then.
+    Raises
+    ------
+    ValueError
+        If there is none of that name, or keywords contradict it.
     """
-
-    params: Float64
-    converged: bool
-    why: str
-    remaining: float | None
-    starts: tuple[float, ...]
-    other_mode: float
-    words: str
-    losses: Float64
-    n_calls: int
-    n_points: int
-    interrupted: bool = False
-
-    def record(self, check: GradientCheck | None) -> dict[str, Any]:
-        """Return what a verdict needs to know of the run, given what the gradients at fresh draws say of its q."""
-        rejected = None if check is None else check.converged
-        converged: bool | None = self.converged and rejected is not False
-        if self.remaining is not None and not self.remaining <= SMALL:
-            converged = False
-        if self.remaining is None and rejected is None:
-            converged = None if converged else False
-        record = {"converged": converged, "stopped": self.why, "starts": self.starts, "other_mode": self.other_mode}
-        return record if self.remaining is None else record | {"remaining": self.remaining}
+    if method not in METHODS:
+        raise ValueError(f"method must be one of {', '.join(map(repr, METHODS))}, not {method!r}")
+    steps = [name for name in _STEPS if options.get(name) is not None]
+    about = [name for name in _ABOUT_STEPS if options.get(name) is not None] + (["feeds"] if has_feeds else [])
+    if method in ("adam", "auto"):
+        return "steps" if steps else "adam" if about else method
+    if steps or about:
+        given = ", ".join(steps + about)
+        raise ValueError(f"{given}: method={method!r} takes no steps of an optimizer; use 'adam'")
+    return method
 
 
-def stochastic_options(options: Mapping[str, Any]) -> list[str]:
-    """Return the keywords among `options` that ask for steps of an optimizer, or for something in them."""
-    return [name for name in _STOCHASTIC if options.get(name) is not None]
+def start(view: FlatView, centre: Float64, key: int, given: Float64 | None) -> tuple[Candidate, str]:
+    """Return where stochastic gradients start on a view: the best Normal of modes, paths, and a q that is given.
+
+    Takes the arguments of `find`; returns with it along what the log density does not fall, in words, or "".
+
+    Raises
+    ------
+    TargetError
+        If the log density is finite nowhere near the start.
+    """
+    search = _Search(Counted(view), centre, key)
+    spec = view.spec
+    if spec.name == "full_rank" and spec.dim > MAX_DIM:
+        best = search.best_on_path(given)
+    else:
+        best = search.rank(search.candidates(given, "adam"))[0][1]
+    return best, search.improper_direction(best)
 
 
 def find(view: FlatView, method: str, centre: Float64, key: int, before: Float64 | None = None) -> Outcome | None:
@@ -267,6 +240,18 @@ class _Search:
             out += [wide] if wide is not None else []
         self.smooth = False
         return out
+
+    def best_on_path(self, before: Float64 | None) -> Candidate:
+        """Return the best Normal of the best path, or the q before, one at a time: a factor of theirs may be large."""
+        path, i = self._paths[self._order[0]], self._order[0]
+        best, highest = None, -math.inf
+        given = [] if before is None else [Candidate(*unpack(self._spec, before), origin="the q before", start=-1)]
+        for candidate in (*given, *(from_path(self._spec, normal, i) for normal in along(path, _spread(len(path.x))))):
+            elbo = self.elbo(candidate)
+            if best is None or elbo > highest:
+                best, highest = candidate, elbo
+        assert best is not None
+        return best
 
     def _new_mode(self, i: int) -> _Mode | None:
         path = self._paths[i]
