@@ -257,10 +257,22 @@ void Run::apply_gradient(double learning_rate, Team& team) {
   }
   config_.clip.apply(grad_);
   const double step_size = parts_.optimizer->update(grad_, learning_rate, params_, moved(), team);
+  stretch_step();
   if (parts_.objective->proximal()) parts_.objective->proximal_step(step_size, params_);
   parts_.objective->project(params_);
   if (config_.average) average_.add(params_);
   rate_factor_ = std::min(1.0, rate_factor_ * kRateRecovery);
+}
+
+// Multiplies the step just taken by the relative rates. For rules like Adam's, which do not depend on the gradient's
+// units, that is their step in parameters divided by these rates.
+void Run::stretch_step() noexcept {
+  if (relative_rates_.empty()) return;
+  for (const IndexRange& range : moved()) {
+    for (std::size_t i = range.begin; i < range.end; ++i) {
+      params_[i] = last_good_[i] + relative_rates_[i] * (params_[i] - last_good_[i]);
+    }
+  }
 }
 
 // Too many draws were rejected, or the gradient overflowed: return to the last lambda that worked, with half the
@@ -300,6 +312,13 @@ void Run::set_params(ConstSpan params) {
   if (params.size() != params_.size()) throw ConfigError("expected " + std::to_string(params_.size()) + " parameters");
   std::copy(params.begin(), params.end(), params_.begin());
   last_good_ = params_;
+}
+
+void Run::set_relative_rates(ConstSpan rates) {
+  if (!rates.empty() && rates.size() != params_.size()) {
+    throw ConfigError("expected " + std::to_string(params_.size()) + " relative rates");
+  }
+  relative_rates_.assign(rates.begin(), rates.end());
 }
 
 void Run::reset() {

@@ -89,6 +89,8 @@ class Run {
 
   // Goes on from other parameters (P), which another run may have moved.
   void set_params(ConstSpan params);
+  // Factors (P) on the steps of single parameters from now on; empty: none. Not part of a snapshot.
+  void set_relative_rates(ConstSpan rates);
   // The loss's gradient (P) in the last step, after clipping.
   const std::vector<double>& last_gradient() const noexcept { return grad_; }
 
@@ -113,6 +115,7 @@ class Run {
   Estimate estimate_gradient(Team& team);
   double square_of_gradient() const noexcept;
   void apply_gradient(double learning_rate, Team& team);
+  void stretch_step() noexcept;
   const Ranges& moved() const noexcept;
   void keep_last_good();
   void back_off();
@@ -129,6 +132,7 @@ class Run {
   double backed_off_ = 0.0;   // steps in a row that had to back off
   double rate_factor_ = 1.0;  // on the scheduled learning rate
   Rejections rejections_;
+  std::vector<double> relative_rates_;  // (P), or none
   IterateAverage average_;
   Trace trace_;
   double first_step_ = 0.0;  // where the trace of the run asked for last begins

@@ -160,6 +160,12 @@ void bind_run(py::module_& module) {
             run.set_params({params.data(), static_cast<std::size_t>(params.size())});
           },
           py::arg("params"))
+      .def(
+          "set_relative_rates",
+          [](klqp::Run& run, const Array& rates) {
+            run.set_relative_rates({rates.data(), static_cast<std::size_t>(rates.size())});
+          },
+          py::arg("rates"))
       .def_property_readonly("last_gradient",
                              [](const klqp::Run& run) { return klqp::copy_vector(run.last_gradient()); })
       .def_property_readonly("native", [](const klqp::Run& run) { return run.objective().native(); })

@@ -7,7 +7,7 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Unpack
 
@@ -22,12 +22,17 @@ from klqp.errors import InterruptedRunWarning, PoorFitWarning, TargetError
 from klqp.families import Family, LowRankNormal
 from klqp.family_parts import is_normal
 from klqp.inference.auto.budget import Budget
-from klqp.inference.auto.method import METHODS, Outcome, Start, find, stochastic_options
+from klqp.inference.auto.method import Start, choose, find, start_of_steps
+from klqp.inference.auto.outcome import Outcome
+from klqp.inference.auto.stepper import MOST_STEPS, Stepper
+from klqp.inference.auto.stochastic import Metric, descend
+from klqp.inference.auto.units import family_units, is_location, locations_of, model_units
 from klqp.inference.compiled import sort_factors
 from klqp.inference.coverage import missing_mass
 from klqp.inference.diagnosis import Draws, check_gradients, evidence, fresh_draws, still_rising
 from klqp.inference.engine import Engine, as_state
 from klqp.inference.estimator import Demand
+from klqp.inference.feeds import Feeds, FeedSource
 from klqp.inference.flat_view import FlatView, flat_view
 from klqp.inference.gradient_noise import GradientNoise, measure, places
 from klqp.inference.latents import Factor, LatentVars, read_latent_vars
@@ -44,7 +49,7 @@ from klqp.inference.problem import (
 )
 from klqp.inference.response import respond
 from klqp.inference.settings import RunOptions, Settings
-from klqp.inference.verdict import Evidence, Verdict, judge
+from klqp.inference.verdict import Evidence, Verdict, judge, no_convergence
 from klqp.linear_response import LinearResponse
 from klqp.model.callbacks import ObjectiveCall
 from klqp.model.parameter import Placeholder
@@ -158,8 +163,9 @@ class VariationalInference(Inference):
         self._own_normals: dict[RandomVariable, Factor] = {}
         self._fed: dict[Placeholder, Float64] = {}  # by update()
         self._log: TensorBoardLog | None = None
-        self._outcome: Outcome | None = None  # of the last run, where it took no steps
-        self._found: Outcome | None = None  # by the last automatic fit
+        self._source: FeedSource | None = None  # of the data of the last run's steps
+        self._outcome: Outcome | None = None  # of the last run, where it found its end by itself
+        self._found: Outcome | None = None  # by the last automatic fit without steps
         self.stop_reason: str | None = None
 
     def objective(self, log_ratio: Float64) -> tuple[float, Float64]:
@@ -233,8 +239,15 @@ class VariationalInference(Inference):
         if self._log is not None:
             self._log.flush()
 
-    def run(self, *, restart: bool = False, method: str = "auto", **options: Unpack[RunOptions]) -> None:
-        """Fit q: with nothing else given to the best of its family where that can be found, or by `n_iter` steps.
+    def run(
+        self,
+        *,
+        restart: bool = False,
+        method: str = "auto",
+        feeds: Feeds | None = None,
+        **options: Unpack[RunOptions],
+    ) -> None:
+        """Fit q: with nothing else given to the best of its family, or by `n_iter` steps.
 
         A second call goes on from the q that the first one reached; the steps, `losses` and `history` count on.
 
@@ -243,19 +256,24 @@ class VariationalInference(Inference):
         restart : bool, default False
             Forget the q of an earlier run and start anew; parameters return to their first values.
         method : {"auto", "adam", "saa", "pathfinder", "bam"}, default "auto"
-            "adam" takes `n_iter` steps of stochastic gradients, or fewer when a stop rule says so. The others are for
-            one ready-made family over all latent variables, full data and a log density with gradients; they
-            find their start and their end by themselves, and `history` has one row for each iteration: "saa" maximises
-            the ELBO over fixed scrambled Sobol draws, "pathfinder" takes the best Normal along paths to the modes,
-            "bam" is batch and match, for q="full_rank". "auto" takes "saa" where it can and "adam" elsewhere, or where
-            `n_iter`, `optimizer` or any other keyword is given that is about such steps; `estimator` says what was
-            done. See docs/diagnostics.md.
+            "adam" takes steps of stochastic gradients until few nats remain: it finds their size, averages the
+            iterates, and stops by itself. The others are for one ready-made family over all latent variables, full
+            data and a log density with gradients, and `history` has one row for each of their iterations: "saa"
+            maximises the ELBO over fixed scrambled Sobol draws, "pathfinder" takes the best Normal along paths to the
+            modes, "bam" is batch and match, for q="full_rank". "auto" takes "saa" where it can and "adam" elsewhere, or
+            where keywords are given that are about steps. With `n_iter`, `n_samples` or `optimizer` both take that
+            optimizer's steps in that number. `estimator` says what was done. See docs/diagnostics.md.
+        feeds : iterable of dict, or callable, optional
+            Data by placeholder for each step: an iterable of feed_dicts, or a callable without arguments that returns
+            one. They are taken one at a time, when a step (or an evaluation of the loss in between) needs them; the run
+            ends where there are no more.
         n_iter : int, default 5000
             Steps of this run; the learning rate's schedule spans them.
         n_samples : int, default 10
             Draws a step, S.
         stop : StopRule, optional
-            `klqp.Steps`, `klqp.TimeLimit`, `klqp.Plateau`, joined by ``|``; stops before `n_iter`.
+            `klqp.Steps`, `klqp.TimeLimit`, `klqp.Plateau`, joined by ``|``; stops before `n_iter`, or is the budget of
+            a run that stops by itself.
         optimizer : str or Optimizer, optional
             See `klqp.optimizers`; default ``Adam()``.
         entropy : {"auto", "adaptive", "sticking", "closed_form", "monte_carlo", "proximal"}
@@ -319,23 +337,30 @@ class VariationalInference(Inference):
         InterruptedRunWarning
             On Ctrl-C: the run stops and keeps its state.
         PoorFitWarning
-            Where "auto" found q without steps: if `diagnose` does not say "ok".
+            Where "auto" looked for q by itself: if `diagnose` does not say "ok".
         """
-        how = self._chosen(method, options)
+        how = choose(method, options, feeds is not None)
+        source = None if feeds is None else FeedSource(feeds, self._problem)
         earlier = None if restart else self._engine
         if restart and isinstance(self._engine, ModelEngine):
             with self._engine.first_parameters():
                 self._prepare(options, earlier=None)
         else:
             self._prepare(options, earlier=None if restart else self._engine)
-        if how == "adam" or not self._find_by(how, earlier is not None):
+        self._source = source
+        if how == "steps":
             self.resume()
-        if how == "auto" and self._outcome is not None and not self._outcome.interrupted:
+            return
+        again = earlier is not None
+        if how == "adam" or not self._find_by(how, again):
+            self._descend(again or options.get("init_scale") is not None)
+        if method == "auto" and self._outcome is not None and not self._outcome.interrupted:
             self._warn_of_poor_fit()
 
     def resume(self) -> None:
         """Finish the run that was asked for last: after an interrupt, or after `restore`."""
         engine = self._require_engine()
+        fed = self._feed_first(engine)
         engine.require_feeds()
         engine.pull()
         settings, run = engine.settings, engine.run
@@ -345,6 +370,9 @@ class VariationalInference(Inference):
         self._outcome = self._outcome if self._steps_left() <= 0 else None
         try:
             while not met and (left := self._steps_left()) > 0:
+                if not fed():
+                    met = "feeds"
+                    break
                 elapsed = time.monotonic() - started
                 met = run.until(self._rates(min(left, self._chunk())), rules, self._observe, elapsed)
                 self._after_steps(engine)
@@ -405,6 +433,8 @@ class VariationalInference(Inference):
         engine = self._require_engine()
         if self._outcome is None:
             return engine.words
+        if self._outcome.by_steps:
+            return f"{engine.words}\n{self._outcome.words}"
         (factor,) = self._problem.factors
         return f"{factor.name}: {factor.describe()}; {self._outcome.words}"
 
@@ -564,7 +594,7 @@ class VariationalInference(Inference):
 
     def __getstate__(self) -> dict[str, Any]:
         kept = {k: v for k, v in self.__dict__.items() if k not in ("_engine", "_ahead", "_progress", "_posterior")}
-        kept["_log"] = None
+        kept["_log"] = kept["_source"] = None
         if self._engine is None:
             return {**kept, "_engine": None}
         return {**kept, "_engine": (self._engine.settings, self._known(), self.snapshot())}
@@ -659,23 +689,6 @@ class VariationalInference(Inference):
             known["missing"] = missing_mass(view, params, draws.log_p, draws.noise, key)
         return known
 
-    def _chosen(self, method: str, options: Mapping[str, Any]) -> str:
-        """Return the method to use for a run with these keywords.
-
-        Raises
-        ------
-        ValueError
-            If there is none of that name, or keywords contradict it.
-        """
-        if method not in METHODS:
-            raise ValueError(f"method must be one of {', '.join(map(repr, METHODS))}, not {method!r}")
-        stochastic = stochastic_options(options)
-        if method in ("adam", "auto"):
-            return "adam" if stochastic else method
-        if stochastic:
-            raise ValueError(f"{', '.join(stochastic)}: method={method!r} takes no steps of an optimizer; use 'adam'")
-        return method
-
     def _find_by(self, method: str, again: bool) -> bool:
         """Find q by a method without steps; return False where "auto" leaves it to steps.
 
@@ -745,11 +758,92 @@ class VariationalInference(Inference):
         self._outcome, self._posterior, self.stop_reason = outcome, None, outcome.why
         self._found = outcome
 
+    def _descend(self, from_given: bool) -> None:
+        """Find q by stochastic gradients that stop by themselves; `from_given`: q as it is may be the best start."""
+        engine = self._require_engine()
+        fed = self._feed_first(engine)
+        engine.require_feeds()
+        engine.pull()
+        settings, run, first = engine.settings, engine.run, engine.run.step_count
+        self._cycle = (first, MOST_STEPS)
+        self._progress.start(MOST_STEPS, settings.n_print, settings.progress)
+        rules = settings.stop.specs() if settings.stop is not None else []
+        feed = fed if self._source is not None else None
+        stepper = Stepper(run, rules, feed, self._observe, lambda: self._after_steps(engine), self._chunk())
+        try:
+            origin, improper = self._go_to_start(engine, from_given)
+            outcome = descend(stepper, _metric(engine), settings.key, not origin, origin)
+        except KeyboardInterrupt:  # before there was a start
+            self._cycle, self.stop_reason = (first, run.step_count - first), "interrupted"
+            self._warn_of_interrupt("interrupted before there was a new q; the one before was kept")
+            return
+        finally:
+            self._cycle = (first, run.step_count - first)
+            engine.push()
+            self._posterior = None
+            self.finalize()
+        if improper:
+            outcome = replace(outcome, converged=False, why=improper)
+        self._outcome, self.stop_reason = outcome, outcome.why
+        if outcome.interrupted:
+            self.stop_reason = "interrupted"
+            steps = run.step_count - first
+            self._warn_of_interrupt(f"interrupted after {steps} steps; the best q until then was kept: run() goes on")
+
+    def _go_to_start(self, engine: Engine | ModelEngine, from_given: bool) -> tuple[str, str]:
+        """Move q to the best start that the log density's gradients lead to.
+
+        Returns where that is, in words, "" where it stays where it is; and along what the posterior is improper.
+        """
+        view = flat_view(self._problem, engine) if self._source is None and self._demand == Demand() else None
+        if view is None or not is_normal(view.spec) or engine.settings.gradient == "score":
+            return "", ""
+        best, improper = start_of_steps(view, Start(engine.run.params, from_given), engine.settings.key)
+        engine.run.set_params(best.params(view.spec))
+        return best.origin, improper
+
+    def _feed_first(self, engine: Engine | ModelEngine) -> Callable[[], bool]:
+        """Give the engine its first data; return what gives the data of each step, and whether there are more."""
+        source = self._source
+        if source is None:
+            return lambda: True
+
+        def give() -> bool:
+            feeds = source.next()
+            if feeds is None:
+                return False
+            engine.feed(feeds)
+            self._fed.update(feeds)
+            return True
+
+        if not give():
+            raise ValueError("feeds has no data, not even for one step")
+        ready = True
+
+        def fed() -> bool:
+            nonlocal ready
+            if ready:
+                ready = False
+                return True
+            return give()
+
+        return fed
+
     @staticmethod
     def _warn_of_interrupt(message: str) -> None:
         warnings.warn(message, InterruptedRunWarning, stacklevel=_users_level())
 
     def _warn_of_poor_fit(self) -> None:
+        """Warn where the verdict is not "ok"; with one batch of the data at hand, only where it did not converge."""
+        assert self._outcome is not None
+        if not self._problem.latents or self._source is not None:
+            if not self._outcome.converged:
+                warnings.warn(
+                    f"fail: {no_convergence(self._outcome.why, self._outcome.remaining)}",
+                    PoorFitWarning,
+                    stacklevel=_users_level(),
+                )
+            return
         verdict = self.diagnose(seed=self._require_engine().settings.key)
         if verdict.word != "ok":
             warnings.warn(f"{verdict.word}: {'; '.join(verdict.reasons)}", PoorFitWarning, stacklevel=_users_level())
@@ -757,7 +851,7 @@ class VariationalInference(Inference):
     def _chunk(self) -> int:
         """Return how many steps may be taken before somebody looks."""
         settings = self._require_engine().settings
-        if settings.debug:
+        if settings.debug or self._source is not None:
             return 1
         return max(1, settings.n_print) if self._log is not None else _CHUNK
 
@@ -807,3 +901,13 @@ def _ended(n_steps: int, reason: str | None) -> str:
     if reason == "steps":
         return f"it ended after {n_steps} steps"
     return f"it stopped after {n_steps} steps ({reason})" if reason else f"it has taken {n_steps} steps so far"
+
+
+def _metric(engine: Engine | ModelEngine) -> Metric:
+    """Return what the steps of an engine's run are measured in."""
+    if isinstance(engine, ModelEngine):
+        problem, layout = engine.problem, engine.compiled.layout
+        return Metric(lambda params: model_units(problem, layout, params), is_location(layout))
+    spec = engine.spec
+    where = np.isin(np.arange(spec.n_params), locations_of(spec))
+    return Metric(lambda params: family_units(spec, params), where)

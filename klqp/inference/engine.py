@@ -69,6 +69,11 @@ class Engine:
         """The estimator in words."""
         return f"{self._described}; {self.choice.words}"
 
+    @property
+    def spec(self) -> _core.FamilySpec:
+        """The family over the log density's coordinates."""
+        return self._spec
+
     def start(self, settings: Settings) -> Float64:
         """Return the flat vector that a run with these settings starts from."""
         loc, scale = (settings.start_of(which, self._latent, self._latent.size) for which in ("init_loc", "init_scale"))

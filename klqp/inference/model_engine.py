@@ -110,7 +110,8 @@ class ModelEngine:
         if self._unfed:
             names = sorted(str(p.name) for p in self._unfed)
             raise ValueError(
-                f"the placeholders {names} have no data: pass feed_dict={{placeholder: array}} to update()"
+                f"the placeholders {names} have no data: pass feed_dict={{placeholder: array}} to update(), "
+                "or feeds=... to run()"
             )
 
     def pull(self) -> bool:

@@ -10,7 +10,7 @@ from klqp.family_parts import richer_family
 from klqp.posterior import ELBO
 from klqp.psis import GOOD_K
 
-__all__ = ["Evidence", "Verdict", "judge"]
+__all__ = ["Evidence", "Verdict", "judge", "no_convergence"]
 
 Word = Literal["ok", "warn", "fail"]
 
@@ -133,11 +133,15 @@ def _no_density(e: Evidence) -> list[str]:
 
 def _no_convergence(e: Evidence) -> list[str]:
     much = e.remaining is not None and not e.remaining <= SMALL
-    if e.converged is not False and not much:
-        return []
-    still = f"; the ELBO is still about {e.remaining:.2g} nats below the best of its family" if much else ""
-    advice = "" if ";" in e.stopped else "; run on, or start it elsewhere (init_loc, init_scale)"
-    return [f"the run did not converge: {e.stopped}{still}{advice}"]
+    return [no_convergence(e.stopped, e.remaining)] if e.converged is False or much else []
+
+
+def no_convergence(stopped: str, remaining: float | None) -> str:
+    """Return in words that a run did not converge, given why it ended and the nats that remain."""
+    much = remaining is not None and not remaining <= SMALL
+    still = f"; the ELBO is still about {remaining:.2g} nats below the best of its family" if much else ""
+    advice = "" if ";" in stopped else "; run on, or start it elsewhere (init_loc, init_scale)"
+    return f"the run did not converge: {stopped}{still}{advice}"
 
 
 def _poor_match(e: Evidence) -> list[str]:

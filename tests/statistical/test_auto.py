@@ -229,14 +229,14 @@ def test_explicit_steps_are_steps(keyword):
 def test_what_it_cannot_do_is_left_to_steps():
     fn, dim = hard.gaussian(2, 1.0)
     values = fit((lambda z: fn(z)[0], dim))
-    assert len(values.losses) == 5000
     assert "score" in values.estimator
+    assert "Adam, " in values.estimator
     p = klqp.Beta(2.0, 2.0, name="p")
     y = klqp.Bernoulli(probs=p, shape=3)
     q = klqp.Beta(klqp.Parameter(1.0, support="positive"), klqp.Parameter(1.0, support="positive"))
     inference = klqp.KLqp({p: q}, data={y: [1, 0, 1]})
     inference.run(method="auto", seed=1)
-    assert len(inference.losses) == 5000
+    assert "Adam, " in inference.estimator
     with pytest.raises(ValueError, match="method='saa' needs one Normal family"):
         inference.run(method="saa")
 

@@ -180,7 +180,7 @@ def test_a_q_that_is_no_family():
     inference.run(seed=1)
     verdict = inference.diagnose(seed=2)
     assert verdict.word == "ok"
-    assert verdict.evidence.remaining is None
+    assert verdict.evidence.remaining < 0.02
     assert verdict.evidence.k_hat < 0.5
 
 

@@ -65,8 +65,9 @@ def from_precision(spec: _core.FamilySpec, loc: Float64, precision: Float64, sta
     origin = "the curvature at a mode"
     rest = no_rest(spec)
     if precision.ndim == 1:
-        rest = _wide_enough(spec, rest) if spec.name == "low_rank" else rest
-        return Candidate(loc, 1.0 / np.sqrt(precision), rest, origin, start)
+        scale = 1.0 / np.sqrt(precision)
+        rest = _wide_enough(spec, scale, rest) if spec.name == "low_rank" else rest
+        return Candidate(loc, scale, rest, origin, start)
     blocks = full_blocks(spec)
     if blocks:
         scale = np.abs(np.diag(precision))
@@ -77,7 +78,7 @@ def from_precision(spec: _core.FamilySpec, loc: Float64, precision: Float64, sta
     if spec.name == "low_rank":
         values, vectors = np.linalg.eigh(covariance / np.outer(scale, scale))
         values, vectors = values[::-1][: spec.rank], vectors[:, ::-1][:, : spec.rank]
-        rest = _wide_enough(spec, scale[:, None] * vectors * np.sqrt(np.maximum(0.0, values - 1.0)))
+        rest = _wide_enough(spec, scale, scale[:, None] * vectors * np.sqrt(np.maximum(0.0, values - 1.0)))
     return Candidate(loc, scale, rest, origin, start)
 
 
@@ -88,8 +89,9 @@ def from_path(spec: _core.FamilySpec, normal: PathNormal, start: int) -> Candida
         factor = np.linalg.cholesky(normal.covariance())
         return Candidate(normal.loc, np.diag(factor).copy(), np.tril(factor, -1), origin, start)
     if spec.name == "low_rank":
-        rest = _wide_enough(spec, normal.columns(spec.rank))
-        return Candidate(normal.loc, np.sqrt(normal.alpha), rest, origin, start)
+        scale = np.sqrt(normal.alpha)
+        rest = _wide_enough(spec, scale, normal.columns(spec.rank))
+        return Candidate(normal.loc, scale, rest, origin, start)
     scale = 1.0 / np.sqrt(normal.diagonal_precision())
     blocks = {b.start: normal.precision(b) for b in full_blocks(spec)}
     return of_blocks(normal.loc, scale, no_rest(spec), blocks, origin, start)
@@ -112,7 +114,7 @@ def resized(spec: _core.FamilySpec, q: Candidate) -> Candidate:
     kept = min(spec.rank, len(s))
     rest = np.zeros((spec.dim, spec.rank))
     rest[:, :kept] = q.scale[:, None] * u[:, :kept] * s[:kept]
-    return replace(q, rest=_wide_enough(spec, rest))
+    return replace(q, rest=_wide_enough(spec, q.scale, rest))
 
 
 def unit_precision(precision: Float64) -> Float64:
@@ -144,10 +146,10 @@ def _inverse(precision: Float64) -> tuple[Float64, Float64]:
     return 0.5 * (covariance + covariance.T), diagonal
 
 
-def _wide_enough(spec: _core.FamilySpec, rest: Float64) -> Float64:
+def _wide_enough(spec: _core.FamilySpec, scale: Float64, rest: Float64) -> Float64:
     """Return B with columns that are zero replaced by small ones: at B = 0 its gradient vanishes."""
     zero = np.abs(rest).max(0) == 0.0
     if zero.any():
         start = spec.start(np.zeros(spec.dim), np.ones(spec.dim), 0)[2 * spec.dim :].reshape(spec.rank, spec.dim)
-        rest = np.where(zero, start.T / np.sqrt(spec.rank), rest)
+        rest = np.where(zero, scale[:, None] * start.T / np.sqrt(spec.rank), rest)
     return rest

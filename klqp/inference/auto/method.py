@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,36 +16,26 @@ from klqp.inference.auto.boosting import Growth, from_modes, grow, with_modes
 from klqp.inference.auto.budget import Budget, BudgetSpent, reason
 from klqp.inference.auto.candidate import Candidate
 from klqp.inference.auto.counted import Counted
+from klqp.inference.auto.laplace import MAX_DIM
 from klqp.inference.auto.mixture import MixtureFit, Parts
+from klqp.inference.auto.outcome import Outcome
 from klqp.inference.auto.saa import Fit
 from klqp.inference.auto.search import End, Search, Start, distinct
 from klqp.inference.auto.student_t import START_DF, stretched
-from klqp.inference.diagnosis import GradientCheck
 from klqp.inference.flat_view import FlatView
 from klqp.inference.gaussian import full_blocks
-from klqp.inference.verdict import SMALL
 from klqp.stopping import StopRule
 
-__all__ = ["METHODS", "Outcome", "Start", "find", "stochastic_options"]
+__all__ = ["METHODS", "Start", "choose", "find", "start_of_steps"]
 
 Float64 = npt.NDArray[np.float64]
 
 METHODS = ("auto", "adam", "saa", "pathfinder", "bam")
-# Keywords that ask for steps of an optimizer, or for something in them.
-_STOCHASTIC = (
-    *(
-        "n_iter",
-        "n_samples",
-        "optimizer",
-        "stop",
-        "entropy",
-        "gradient",
-        "baseline",
-        "enumerate",
-        "draws",
-        "init_scale",
-    ),
-    *("dtype", "scale", "kl_scaling", "var_list", "logdir", "log_vars", "debug"),
+# Keywords that ask for so many steps of such an optimizer, and others that are about steps, in whatever number.
+_STEPS = ("n_iter", "n_samples", "optimizer")
+_ABOUT_STEPS = (
+    *("stop", "entropy", "gradient", "baseline", "enumerate", "draws", "init_scale", "dtype"),
+    *("scale", "kl_scaling", "var_list", "logdir", "log_vars", "debug"),
 )
 
 _FULL_RANK_NUMBERS = 1 << 21  # draws times coordinates up to which sample averages bound the full-rank family
@@ -53,75 +43,46 @@ _NEARLY_NORMAL = 1e5  # degrees of freedom of a Student-t that stands for a Norm
 _SLACK = 0.01  # nats
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What an automatic fit found.
+def choose(method: str, options: Mapping[str, Any], has_feeds: bool) -> str:
+    """Return the method for a run with these keywords: one of `METHODS`, or "steps" for a given number of them.
 
-    Attributes
-    ----------
-    rank : int
-        Of the low-rank family, given or chosen; 0 for others.
-    params : ndarray (P,)
-        Of the family, as the core has them.
-    converged : bool
-    why : str
-    remaining : float or None
-        Nats to the family's optimum; None where that was not measured.
-    starts : tuple of float
-        ELBOs of the fits from different modes, the best first.
-    other_mode : float
-        Estimated share of the posterior's mass in modes that q does not cover.
-    words : str
-        The method in words.
-    losses : ndarray (n,)
-        Minus the ELBO, by iteration.
-    n_calls, n_points : int
-        Calls of the log density, and points it was evaluated at.
-    interrupted : bool
-        Whether Ctrl-C ended it; then q is the best that was found until then.
-    cut_short : bool
-        Whether Ctrl-C or a budget did.
-    modes : ndarray (K, D) or None
-        Local optima of the log density that were found.
-    n_draws : int or None
-        Base draws of the sample average of which q is the optimum; None where it is that of none.
+    Raises
+    ------
+    ValueError
+        If there is none of that name, or keywords contradict it.
     """
-
-    rank: int
-    params: Float64
-    converged: bool
-    why: str
-    remaining: float | None
-    starts: tuple[float, ...]
-    other_mode: float
-    words: str
-    losses: Float64
-    n_calls: int
-    n_points: int
-    interrupted: bool = False
-    cut_short: bool = False
-    modes: Float64 | None = None
-    n_draws: int | None = None
-
-    def record(self, check: GradientCheck | None) -> dict[str, Any]:
-        """Return what a verdict needs to know of the run, given what the gradients at fresh draws say of its q."""
-        rejected = None if check is None else check.converged
-        # A search that was cut short may have been at the optimum all the same.
-        there = self.converged or (self.cut_short and check is not None and check.certain)
-        converged: bool | None = there and rejected is not False
-        if self.remaining is not None and not self.remaining <= SMALL:
-            converged = False
-        if self.remaining is None and rejected is None:
-            converged = None if converged else False
-        record = {"converged": converged, "stopped": self.why, "starts": self.starts, "other_mode": self.other_mode}
-        return record if self.remaining is None else record | {"remaining": self.remaining}
-
-
-def stochastic_options(options: Mapping[str, Any]) -> list[str]:
-    """Return the keywords among `options` that ask for steps of an optimizer, or for something in them."""
-    asked = [name for name in _STOCHASTIC if options.get(name) is not None]
+    if method not in METHODS:
+        raise ValueError(f"method must be one of {', '.join(map(repr, METHODS))}, not {method!r}")
+    steps = [name for name in _STEPS if options.get(name) is not None]
+    about = [name for name in _ABOUT_STEPS if options.get(name) is not None] + (["feeds"] if has_feeds else [])
     stop = options.get("stop")
-    return [n for n in asked if n != "stop" or not isinstance(stop, StopRule) or Budget.of(stop) is None]
+    if isinstance(stop, StopRule) and Budget.of(stop) is not None:
+        about.remove("stop")  # a budget is for any method
+    if method in ("adam", "auto"):
+        return "steps" if steps else "adam" if about else method
+    if steps or about:
+        given = ", ".join(steps + about)
+        raise ValueError(f"{given}: method={method!r} takes no steps of an optimizer; use 'adam'")
+    return method
+
+
+def start_of_steps(view: FlatView, start: Start, key: int) -> tuple[Candidate, str]:
+    """Return where stochastic gradients start on a view: the best Normal of modes, paths, and a q that is given.
+
+    Takes the arguments of `find`; returns with it along what the log density does not fall, in words, or "".
+
+    Raises
+    ------
+    TargetError
+        If the log density is finite nowhere near the start.
+    """
+    search = Search(Counted(view), view.spec, start, key)
+    given = start.params if start.going_on else None
+    if view.spec.name == "full_rank" and view.spec.dim > MAX_DIM:
+        best = search.best_on_path(given)
+    else:
+        best = search.rank(search.candidates(given, "adam"))[0][1]
+    return best, search.improper_direction(best)
 
 
 def find(view: FlatView, method: str, start: Start, key: int, budget: Budget | None = None) -> Outcome | None:
@@ -220,10 +181,16 @@ def _ends(search: Search, ranked: list[tuple[float, Candidate]], method: str) ->
 
 
 def _nothing_new(start: Start, why: str, target: Counted) -> Outcome:
-    nothing = np.empty(0)
-    words, cost = "nothing was found", (target.n_calls, target.n_points)
     return Outcome(
-        target.view.spec.rank, start.params, False, why, None, (), 0.0, words, nothing, *cost, cut_short=True
+        rank=target.view.spec.rank,
+        params=start.params,
+        converged=False,
+        why=why,
+        remaining=None,
+        words="nothing was found",
+        n_calls=target.n_calls,
+        n_points=target.n_points,
+        cut_short=True,
     )
 
 

@@ -169,6 +169,18 @@ class Search:
         self.smooth = False
         return out
 
+    def best_on_path(self, before: Float64 | None) -> Candidate:
+        """Return the best Normal of the best path, or the q before, one at a time: a factor of theirs may be large."""
+        path, i = self._paths[self._order[0]], self._order[0]
+        best, highest = None, -math.inf
+        given = [] if before is None else [Candidate(*unpack(self.spec, before), origin=_BEFORE, start=-1)]
+        for candidate in (*given, *(from_path(self.spec, normal, i) for normal in along(path, _spread(len(path.x))))):
+            elbo = self.elbo(candidate)
+            if best is None or elbo > highest:
+                best, highest = candidate, elbo
+        assert best is not None
+        return best
+
     def _choose_first_rank(self, before: Candidate | None) -> None:
         """Choose the rank to start with: from the highest mode's curvature, or else that of the q before."""
         rank = before.rest.shape[1] if before is not None else 0
