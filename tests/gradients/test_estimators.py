@@ -23,7 +23,7 @@ each_estimator = pytest.mark.parametrize(
 )
 each_kind = pytest.mark.parametrize("kind", ["mc", "antithetic", "sobol"])
 # Those for which quadrature is exact; the others are in test_other_families.py.
-NORMAL = [name for name in _core.FAMILIES if _core.FamilySpec(name, 1, rank=1, components=1).normal]
+NORMAL = [name for name in _core.FAMILIES if _core.FamilySpec(name, 1, rank=1, components=1, blocks=[1]).normal]
 each_family = pytest.mark.parametrize("family", NORMAL)
 
 

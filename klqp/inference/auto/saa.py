@@ -356,16 +356,17 @@ class SampleAverages:
         """Return the nats to the optimum over all draws.
 
         Two estimates: from the gradient over independent draws, and from the optimum over half as many, which is three
-        times as far from this one, in squares, as this one is from that over all draws. The least is taken: heavy tails
-        of the gradient make the first too large. Of a Student-t, whose degrees of freedom hardly matter where they are
-        many, the first alone.
+        times as far from this one, in squares, as this one is from that over all draws. Heavy tails make the first too
+        large and the second too small: their geometric mean is taken. Of a Student-t, whose degrees of freedom hardly
+        matter where they are many, the first alone.
         """
         assert self._frame is not None
         objective = Objective(self._target, self._frame, self._noise(independent=True))
         remaining = _remaining(path.memory, objective, self._params)
         if self._before is None or not path.converged or not is_normal(self._family):
             return remaining
-        return min(remaining, divergence(self._family, self._before, self.candidate, self._noise()) / 3.0)
+        moved = max(0.0, divergence(self._family, self._before, self.candidate, self._noise()))
+        return min(remaining, math.sqrt(remaining * moved / 3.0))
 
 
 def narrow_enough(
