@@ -477,7 +477,7 @@ class VariationalInference(Inference):
         ----------
         n_draws : int, default 1000
             Fresh draws of q, at least 100. Where the effective draws say that q is good but not very good, 4 times as
-            many are taken: of heavy tails few draws see nothing. Where k_hat contradicts them, 4 and then 16 times as
+            many are taken: of heavy tails few draws see nothing. Where k_hat contradicts them, 4 and then 32 times as
             many: k_hat of few draws has a large error.
         seed : int, SeedSequence, Generator or None
 
@@ -503,7 +503,7 @@ class VariationalInference(Inference):
         if found.contradictory or found.borderline:
             found = self._evidence(engine, 4 * n_draws, as_key(seed))
         if found.contradictory:
-            found = self._evidence(engine, 16 * n_draws, as_key(seed))
+            found = self._evidence(engine, 32 * n_draws, as_key(seed))
         return judge(found)
 
     def linear_response(self, n_draws: int | None = None, seed: Seed = None) -> LinearResponse:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.special
 
 import klqp
 
@@ -77,6 +78,48 @@ def test_units_need_not_be_rescaled(q):
         (scaled.posterior["z"].mean() * units - plain.posterior["z"].mean()) / sd, 0.0, atol=0.05
     )
     assert scaled.diagnose(seed=3).evidence.converged
+
+
+def test_counts_by_years_and_dollars_need_not_be_centred():
+    """exp() of coefficients times years overflows nearly everywhere; the same regression on centred columns is easy."""
+    rng = np.random.default_rng(3)
+    year, dollars = rng.uniform(2000, 2020, 200), rng.normal(size=200) * 50_000
+    y = rng.poisson(np.exp(0.06 * (year - 2010) + dollars / 100_000 + 2))
+    raw = np.column_stack([np.ones(200), year, dollars])
+    change = np.array(
+        [[1.0, -2010 / 6, 0.0], [0.0, 1 / 6, 0.0], [0.0, 0.0, 1 / 50_000]]
+    )  # centred columns = raw @ change
+
+    def on(columns, back):
+        def fn(w):
+            z = w @ back.T  # coefficients of raw columns
+            with np.errstate(over="ignore", invalid="ignore"):
+                eta = w @ columns.T
+                rate = np.exp(eta)
+                logp = (y * eta - rate).sum(1) - 0.5 * ((z / [1000, 10, 10]) ** 2).sum(1)
+                return logp, (y - rate) @ columns - (z / np.square([1000, 10, 10])) @ back
+
+        return fn
+
+    hard, easy = fit((on(raw, np.eye(3)), 3)), fit((on(raw @ change, change), 3))
+    hard_verdict, easy_verdict = (i.diagnose(seed=2) for i in (hard, easy))
+    assert hard_verdict.word == easy_verdict.word == "ok"
+    shift = np.linalg.slogdet(change)[1]
+    assert hard_verdict.evidence.elbo.value == pytest.approx(easy_verdict.evidence.elbo.value + shift, abs=0.01)
+
+
+@pytest.mark.filterwarnings("ignore::klqp.PoorFitWarning")
+def test_starts_whose_gradients_overflow_are_left_out():
+    """exp(-cosh(200 z)): E cosh(200 z) = exp(2e4 s^2), so that the best scale s satisfies 4e4 s^2 exp(2e4 s^2) = 1."""
+
+    def fn(z):
+        with np.errstate(over="ignore"):
+            return -np.cosh(200 * z).sum(1), -200 * np.sinh(200 * z)
+
+    inference = fit((fn, 2))
+    assert inference.diagnose(seed=2).evidence.converged
+    best = math.sqrt(scipy.special.lambertw(0.5).real / 2e4)
+    np.testing.assert_allclose(inference.posterior["z"].stddev(), best, rtol=0.1)
 
 
 @pytest.mark.parametrize("q", FAMILIES)

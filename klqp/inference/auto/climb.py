@@ -53,14 +53,8 @@ def climb(target: Counted, points: Float64, rng: np.random.Generator) -> list[Pa
             f"the log density is finite at none of {tried} points around the start: give init_loc inside the support"
         )
 
-    def value(x: Float64) -> tuple[Float64, Float64]:
-        logp, grad = target.evaluate(x)
-        with np.errstate(over="ignore"):  # where squares overflow there is no direction to go in
-            good = np.isfinite(logp) & np.isfinite((grad**2).sum(1))
-        return np.where(good, -logp, np.inf), np.where(good[:, None], -grad, 0.0)
-
     searches = [minimise(x, tolerance=_TOLERANCE, max_iter=_MAX_ITER, memory=Memory(_MEMORY)) for x in finite]
-    return [path for path in drive(searches, value) if np.isfinite(path.f[-1])]
+    return [path for path in drive(searches, target.minus) if np.isfinite(path.f[-1])]
 
 
 def _find_finite(target: Counted, centre: Float64, rng: np.random.Generator) -> Float64 | None:

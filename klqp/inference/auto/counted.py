@@ -31,3 +31,10 @@ class Counted:
         self.n_points += len(z)
         with np.errstate(all="ignore"):
             return self.view.evaluate(z)
+
+    def minus(self, z: Float64) -> tuple[Float64, Float64]:
+        """Return what a search for a mode minimises: infinite where the log density or its gradient cannot be used."""
+        logp, grad = self.evaluate(z)
+        with np.errstate(over="ignore"):  # where squares overflow there is no direction to go in
+            good = np.isfinite(logp) & np.isfinite((grad**2).sum(1))
+        return np.where(good, -logp, np.inf), np.where(good[:, None], -grad, 0.0)

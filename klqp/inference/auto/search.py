@@ -153,8 +153,8 @@ class Search:
         out: list[Candidate] = []
         if previous is not None:
             out.append(resized(spec, previous) if spec.name == "low_rank" else previous)
-        out += [self._of_mode(mode) for mode in modes]
-        if self._modes and method != "pathfinder":
+        out += [found for mode in modes if (found := self._of_mode(mode)) is not None]
+        if self._modes and out and method != "pathfinder":
             elbo, best = self.rank(out)[0]
             masses = [m.log_mass for m in self._modes if m.start == best.start]
             if any(-math.inf < mass < elbo + _CLOSE * spec.dim for mass in masses):
@@ -196,8 +196,12 @@ class Search:
         self.rank_words = f"rank {grown.spec.rank} ({grown.why}); "
         return replace(end, fit=grown.fit, elbo=self._end_elbo(grown.fit))
 
-    def _of_mode(self, mode: _Mode) -> Candidate:
-        found = from_precision(self.spec, mode.x, mode.precision, mode.start)
+    def _of_mode(self, mode: _Mode) -> Candidate | None:
+        """Return the candidate of a mode; None where its curvature is out of the range of numbers."""
+        try:
+            found = from_precision(self.spec, mode.x, mode.precision, mode.start)
+        except np.linalg.LinAlgError:
+            return None
         if mode.precision.ndim == 1 and self.spec.name == "low_rank":
             return with_narrow_directions(self._target, self.spec, found, self.key)
         if mode.precision.ndim == 1 and full_blocks(self.spec):
@@ -274,7 +278,7 @@ class Search:
         # from before that is the best still is enough.
         alike = self.smooth or ranked[0][1].origin == _BEFORE
         for elbo, candidate in ranked:
-            if chosen and alike and elbo < chosen[0][0] - _WORSE:
+            if chosen and (elbo == -math.inf or (alike and elbo < chosen[0][0] - _WORSE)):
                 break
             new = all(_far(candidate, other) or not (alike or candidate.start == other.start) for _, other in chosen)
             apart = all(_far(candidate, other) for _, other in chosen)
@@ -291,9 +295,7 @@ class Search:
         runs = [SampleAverages(self._target, self.spec, candidate, self.key, name, n) for candidate in chosen]
         going: list[SampleAverages] = []
         try:
-            for run in runs:
-                going.append(run)
-                run.advance()
+            runs = self._begun(runs, going)
             going = self._worth_more(runs)
             for run in going:
                 while not run.done:
@@ -303,6 +305,28 @@ class Search:
             for run in (run for run in going if not run.done):
                 run.give_up(stop)
         return [End(run.fit(), self._end_elbo(run.fit()), run in going) for run in runs if run.losses]
+
+    @staticmethod
+    def _begun(runs: list[SampleAverages], going: list[SampleAverages]) -> list[SampleAverages]:
+        """Return the runs whose first stage has draws with a finite log density; `going` gets those that were begun.
+
+        Raises
+        ------
+        TargetError
+            If there is none.
+        """
+        out: list[SampleAverages] = []
+        for run in runs:
+            going.append(run)
+            try:
+                run.advance()
+            except _core.TargetError:
+                going.remove(run)
+                if run is runs[-1] and not out:
+                    raise
+            else:
+                out.append(run)
+        return out
 
     def _worth_more(self, runs: list[SampleAverages]) -> list[SampleAverages]:
         """Return the run of the least loss, and others that are near it and led to another q."""
