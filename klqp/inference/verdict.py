@@ -15,7 +15,7 @@ __all__ = ["Evidence", "Verdict", "judge", "no_convergence"]
 Word = Literal["ok", "warn", "fail"]
 
 GOOD_ESS = 0.5  # share of the draws; below it q differs from the posterior even where k_hat is small
-SURE_ESS = 0.85  # share from which on few draws are enough to tell
+MORE_DRAWS = ((4, 0.85), (32, 0.7))  # times as many draws, where fewer left a doubt, with the share that leaves none
 SMALL = 0.1  # nats: a run that may still gain more has not converged
 MANY_REJECTED = 0.1  # share of fresh draws; more of them and q does not describe the support
 FEW_REJECTED = 0.001
@@ -74,15 +74,15 @@ class Evidence:
     missing: float | None = None
     family: str | None = None
 
-    @property
-    def contradictory(self) -> bool:
-        """Whether k_hat says that q is bad and the effective draws say that it is good."""
-        return self.elbo is not None and not self.k_hat < GOOD_K and self.ess >= GOOD_ESS
+    def doubtful(self, sure_ess: float) -> bool:
+        """Whether more draws may change the word.
 
-    @property
-    def borderline(self) -> bool:
-        """Whether q seems good, but not so good that heavy tails of the weights cannot have hidden from few draws."""
-        return self.elbo is not None and self.k_hat < GOOD_K and GOOD_ESS <= self.ess < SURE_ESS
+        So it is where k_hat says that q is bad and the effective draws that it is good, and where these are fewer than
+        `sure_ess`: of heavy tails of the weights few draws see nothing.
+        """
+        if self.elbo is None or not self.ess >= GOOD_ESS:
+            return False
+        return not self.k_hat < GOOD_K or self.ess < sure_ess
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ namespace {
 constexpr double kSufficient = 1e-4, kFlatter = 0.9;  // the weak Wolfe conditions
 constexpr int kMaxTrials = 40;
 constexpr int kInARow = 2;           // iterations whose predicted gain must be small
-constexpr double kCertain = 0.01;    // times the tolerance: so small a gain is enough once, where it is well scaled
 constexpr double kRounding = 4e-15;  // relative error of values
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
@@ -72,8 +71,7 @@ void Search::begin_iteration() {
     find_direction();
   }
   small_ = -0.5 * slope_ < config_.tolerance ? small_ + 1 : 0;
-  const bool certain = memory_->has_first() && -0.5 * slope_ < kCertain * config_.tolerance;
-  if (small_ >= kInARow || certain || !(slope_ < 0.0)) return finish(true, "the gradient vanished");
+  if (small_ >= kInARow || !(slope_ < 0.0)) return finish(true, "the gradient vanished");
   const bool scaled = memory_->n_pairs() > 0 || memory_->has_first();
   low_ = 0.0;
   high_ = kInfinity;
