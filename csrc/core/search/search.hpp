@@ -16,9 +16,9 @@ struct SearchConfig {
   bool keep_path = true;  // all accepted points and gradients, or only the last
 };
 
-// Ends when the decrease that a Newton step would still bring, g^T H g / 2, is below the tolerance in two iterations,
-// or below a hundredth of it in one where H was known at the start. Step lengths satisfy the weak Wolfe conditions, by
-// bisection (Lewis & Overton 2013), so that values may be infinite beyond some boundary. maths.md 11.1
+// Ends when the decrease that a Newton step would still bring, g^T H g / 2, is below the tolerance in two iterations.
+// Step lengths satisfy the weak Wolfe conditions, by bisection (Lewis & Overton 2013), so that values may be infinite
+// beyond some boundary. maths.md 11.1
 class Search {
  public:
   // What a guard says of a point, if anything, ends the search there.

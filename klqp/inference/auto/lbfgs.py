@@ -33,9 +33,8 @@ def minimise(
     """Return a search of a minimum from `start`, to be driven by `drive`.
 
     It ends when the decrease that a Newton step would still bring, g^T H g / 2 with the memory's H, is below
-    `tolerance` in two iterations, or below a hundredth of it in one where the memory has a `first`. The step lengths
-    satisfy the weak Wolfe conditions, by bisection (Lewis and Overton 2013), so that values may be infinite beyond some
-    boundary.
+    `tolerance` in two iterations. The step lengths satisfy the weak Wolfe conditions, by bisection (Lewis and Overton
+    2013), so that values may be infinite beyond some boundary.
 
     Parameters
     ----------
