@@ -269,7 +269,7 @@ void Run::apply_gradient(double learning_rate, Team& team) {
 void Run::stretch_step() noexcept {
   if (relative_rates_.empty()) return;
   for (const IndexRange& range : moved()) {
-    for (std::size_t i = range.begin; i < range.end; ++i) {
+    for (Index i = range.begin; i < range.end; ++i) {
       params_[i] = last_good_[i] + relative_rates_[i] * (params_[i] - last_good_[i]);
     }
   }
