@@ -1,243 +1,50 @@
-"""Inference and VariationalInference: what a fit is made of, and the steps of its run."""
+"""VariationalInference: a fit in one call, and what can be said of it."""
 
 from __future__ import annotations
 
 import math
-import os
-import sys
-import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar, Unpack
+from typing import Any, Unpack
 
 import numpy as np
 import numpy.typing as npt
 
 from klqp._checks import positive_int
 from klqp._seeds import Seed, as_key
-from klqp.adapters.tensorboard import TensorBoardLog
-from klqp.approximation import Approximation, FlatApproximation
-from klqp.errors import InterruptedRunWarning, PoorFitWarning, TargetError
-from klqp.families import Family, LowRankNormal
+from klqp.approximation import Approximation
+from klqp.errors import PoorFitWarning
 from klqp.family_parts import is_normal
-from klqp.inference.auto.budget import Budget
-from klqp.inference.auto.method import Start, choose, find, start_of_steps
-from klqp.inference.auto.outcome import Outcome
-from klqp.inference.auto.stepper import MOST_STEPS, Stepper
-from klqp.inference.auto.stochastic import Metric, descend
-from klqp.inference.auto.units import family_units, is_location, locations_of, model_units
-from klqp.inference.compiled import sort_factors
+from klqp.inference.auto.method import choose
+from klqp.inference.automatic import AutomaticRuns
 from klqp.inference.coverage import missing_mass
 from klqp.inference.diagnosis import Draws, check_gradients, evidence, fresh_draws, still_rising
-from klqp.inference.engine import Engine, as_state
-from klqp.inference.estimator import Demand
+from klqp.inference.engine import Engine
 from klqp.inference.feeds import Feeds, FeedSource
-from klqp.inference.flat_view import FlatView, flat_view
+from klqp.inference.flat_view import ALONE, FlatView, flat_view
 from klqp.inference.gradient_noise import GradientNoise, measure, places
-from klqp.inference.latents import Factor, LatentVars, read_latent_vars
+from klqp.inference.inference import Inference
 from klqp.inference.model_engine import ModelEngine
-from klqp.inference.normals import with_own_normals
-from klqp.inference.problem import (
-    Problem,
-    check_feeds,
-    checked_feeds,
-    read_data,
-    read_factors,
-    read_penalties,
-    require_divergences,
-)
 from klqp.inference.response import respond
-from klqp.inference.settings import RunOptions, Settings
+from klqp.inference.runs import users_level
+from klqp.inference.settings import RunOptions
 from klqp.inference.verdict import MORE_DRAWS, Evidence, Verdict, judge, no_convergence
 from klqp.linear_response import LinearResponse
-from klqp.model.callbacks import ObjectiveCall
-from klqp.model.parameter import Placeholder
-from klqp.model.random_variable import RandomVariable
-from klqp.model_approximation import ModelApproximation
-from klqp.posterior import Posterior
-from klqp.progress import Progress
-from klqp.schedules import Constant, Cosine, Exponential, as_schedule, factors
 
 __all__ = ["Inference", "VariationalInference"]
 
 Float64 = npt.NDArray[np.float64]
 
-_NO_RATES = (None, np.empty(0))
-_AHEAD = 256  # steps whose learning rates `update` works out at once
 _CONVERGENCE_DRAWS = 1000  # with which `linear_response` looks whether q is an optimum
-_ALONE = (
-    "over all latent variables, full data without scale or parameters to be learnt, and a log density with gradients"
-)
 _NOISE_STEPS = 20  # gradients from which `diagnose` takes their signal and noise
-_CHUNK = 65536  # steps whose learning rates are worked out at once
 
 
-class Inference:
-    """Latent variables with their approximations, and data.
-
-    Parameters
-    ----------
-    latent_vars : list of random variables, or dict
-        The quantities a posterior is wanted of. In a dict, with q: a ready-made family for one or a tuple of them, or a
-        random variable whose parameters are `Parameter` objects, or expressions of them, of data and of other latent
-        variables. Without latent variables the model's parameters are fitted by maximum likelihood.
-    data : dict, optional
-        Observed values by random variable, or placeholders for them; a random variable as value is a q that is not
-        optimised, of which every draw takes a fresh value; a placeholder as key gets its first value.
-    q : str or Family, default "mean_field"
-        "mean_field", "full_rank", "low_rank", "block", "student_t", "mean_field_student_t", "mixture", or a family:
-        the family over all latent variables when `latent_vars` is a list.
-    rank : int, optional
-        Of the low-rank family; default: see `klqp.LowRankNormal`.
-    regularizers : dict or list, optional
-        Losses to be added: expressions of one number in `Parameter` objects, or by parameter a callable that makes one
-        of it.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If a key is not a random variable, names clash, q and its variable do not fit, or data do not fit the model.
-
-    Warns
-    -----
-    UnreachedLatentWarning
-        If no data depend on a latent variable.
-    """
-
-    def __init__(
-        self,
-        latent_vars: LatentVars = None,
-        data: Mapping[Any, Any] | None = None,
-        *,
-        q: str | Family | None = None,
-        rank: int | None = None,
-        regularizers: Mapping[Any, Any] | Sequence[Any] | None = None,
-    ) -> None:
-        factors = read_latent_vars(latent_vars, q, rank)
-        given = read_data(data)
-        self._problem = Problem(factors, given.observed, given.conditional, read_penalties(regularizers))
-        self._feeds = given.feeds
-        check_feeds(self._problem, self._feeds)
-        for z in self._problem.latents:
-            if z in given.observed or z in given.conditional:
-                raise ValueError(f"{z.name!r} is both a latent variable and among the data")
-        read_factors(factors)
-        self._problem.check()
-        sort_factors(self._problem)  # refuses a q that depends on itself
-
-    @property
-    def latent_vars(self) -> dict[Any, Any]:
-        """The latent variables and their approximations."""
-        return {f.latents[0] if len(f.latents) == 1 else f.latents: f.q for f in self._problem.factors}
-
-
-class VariationalInference(Inference):
+class VariationalInference(AutomaticRuns):
     """Minimises a loss over the parameters of q, and of the model, by stochastic gradients.
 
     The steps of `run` can be taken by hand: ``initialize``, any number of ``update`` with ``print_progress``, and
     ``finalize``. Takes the parameters of `Inference`.
     """
-
-    _demand: ClassVar[Demand] = Demand()  # what a named class forces
-
-    def __init__(
-        self,
-        latent_vars: LatentVars = None,
-        data: Mapping[Any, Any] | None = None,
-        *,
-        q: str | Family | None = None,
-        rank: int | None = None,
-        regularizers: Mapping[Any, Any] | Sequence[Any] | None = None,
-    ) -> None:
-        super().__init__(latent_vars, data, q=q, rank=rank, regularizers=regularizers)
-        if self._demand.by_formula:
-            require_divergences(self._problem, self._problem.latents, type(self).__name__)
-        self._given = self._problem  # before a method has chosen a rank
-        self._engine: Engine | ModelEngine | None = None
-        # First step and length of the run asked for last: what the schedule sees.
-        self._cycle = (0, 1)
-        self._ahead: tuple[Any, Float64] = _NO_RATES
-        self._progress = Progress()
-        self._posterior: tuple[int, Posterior] | None = None
-        self._own_normals: dict[RandomVariable, Factor] = {}
-        self._fed: dict[Placeholder, Float64] = {}  # by update()
-        self._log: TensorBoardLog | None = None
-        self._source: FeedSource | None = None  # of the data of the last run's steps
-        self._outcome: Outcome | None = None  # of the last run, where it found its end by itself
-        self._found: Outcome | None = None  # by the last automatic fit without steps
-        self.stop_reason: str | None = None
-
-    def objective(self, log_ratio: Float64) -> tuple[float, Float64]:
-        """Return the loss of a step and its derivatives; override it for another objective than the ELBO.
-
-        Parameters
-        ----------
-        log_ratio : ndarray (S,)
-            log p(x, z_s) - log q(z_s) of the step's draws.
-
-        Returns
-        -------
-        loss : float
-        derivatives : ndarray (S,)
-            Of the loss in each log ratio; gradients then flow through the draws and through log q.
-        """
-        return -float(log_ratio.mean()), np.full(log_ratio.shape, -1.0 / log_ratio.size)
-
-    @property
-    def _own_objective(self) -> bool:
-        return type(self).objective is not VariationalInference.objective
-
-    # --- the steps -------------------------------------------------------------------------------------------
-    def initialize(self, **options: Unpack[RunOptions]) -> None:
-        """Prepare a run from its start; takes the keywords of `run`.
-
-        A Python log density is called once, with the draws of the first step, so that its mistakes show here; the
-        first step does not repeat that call (it does for Sobol draws and a log density of values only, which come
-        in two scrambles then).
-        """
-        self._prepare(options, earlier=None)
-
-    def update(self, feed_dict: Mapping[Any, Any] | None = None) -> dict[str, Any]:
-        """Take one step.
-
-        Parameters
-        ----------
-        feed_dict : dict, optional
-            Data by placeholder; they stay until others come.
-
-        Returns
-        -------
-        dict
-            ``t``, the number of steps so far; ``loss``, this step's estimate of minus the ELBO (NaN when too many
-            draws were rejected); and the other quantities of `history` for this step.
-        """
-        engine = self._require_engine()
-        feeds = checked_feeds(feed_dict)
-        check_feeds(self._problem, feeds)
-        engine.feed(feeds)
-        self._fed.update(feeds)
-        engine.require_feeds()
-        engine.pull()
-        self._outcome = None
-        try:
-            engine.run.until(self._rates(1), [], None)
-        finally:
-            engine.push()
-        self._after_steps(engine)
-        return {"t": engine.run.step_count, **engine.run.last}
-
-    def print_progress(self, info: Mapping[str, Any]) -> None:
-        """Show the step and loss of `info`, what `update` returned, in the progress bar."""
-        s = self._require_engine().settings
-        self._progress.start(s.n_iter, s.n_print, s.progress)
-        self._progress.show(int(info["t"]) - self._cycle[0], float(info["loss"]))
-
-    def finalize(self) -> None:
-        """Close the progress bar and the log."""
-        self._progress.close()
-        if self._log is not None:
-            self._log.flush()
 
     def run(
         self,
@@ -356,76 +163,6 @@ class VariationalInference(Inference):
             self._descend(again or options.get("init_scale") is not None)
         if method == "auto" and self._outcome is not None and not self._outcome.interrupted:
             self._warn_of_poor_fit()
-
-    def resume(self) -> None:
-        """Finish the run that was asked for last: after an interrupt, or after `restore`."""
-        engine = self._require_engine()
-        fed = self._feed_first(engine)
-        engine.require_feeds()
-        engine.pull()
-        settings, run = engine.settings, engine.run
-        rules = settings.stop.specs() if settings.stop is not None else []
-        self._progress.start(settings.n_iter, settings.n_print, settings.progress)
-        self.stop_reason, started, met = None, time.monotonic(), ""
-        self._outcome = self._outcome if self._steps_left() <= 0 else None
-        try:
-            while not met and (left := self._steps_left()) > 0:
-                if not fed():
-                    met = "feeds"
-                    break
-                elapsed = time.monotonic() - started
-                met = run.until(self._rates(min(left, self._chunk())), rules, self._observe, elapsed)
-                self._after_steps(engine)
-            self.stop_reason = met or "steps"
-        except KeyboardInterrupt:
-            self.stop_reason = "interrupted"
-            done = settings.n_iter - self._steps_left()
-            warnings.warn(
-                f"interrupted after {done} of {settings.n_iter} steps; the state was kept",
-                InterruptedRunWarning,
-                stacklevel=3,
-            )
-        finally:
-            engine.push()
-            self._observe()
-            self.finalize()
-
-    def reset(self) -> None:
-        """Restart the step counter, the traces and the optimizer; q stays."""
-        engine = self._require_engine()
-        engine.run.reset()
-        self._cycle = (0, engine.settings.n_iter)
-        self._posterior = None
-
-    # --- results ---------------------------------------------------------------------------------------------
-    @property
-    def posterior(self) -> Posterior:
-        """The posterior approximation after the steps so far, with what others did to shared parameters."""
-        engine = self._require_engine()
-        step, moved = engine.run.step_count, engine.pull()
-        if self._posterior is None or self._posterior[0] != step or moved:
-            posterior = Posterior(self._approximation(engine))
-            self._posterior = (step, posterior)
-        return self._posterior[1]
-
-    @property
-    def losses(self) -> Float64:
-        """Estimates of minus the ELBO, one per step; NaN where too many draws were rejected."""
-        return self.history["loss"]
-
-    @property
-    def history(self) -> dict[str, Float64]:
-        """Everything that was measured, one array of a value per step for each.
-
-        ``loss``, ``std_error`` (of the loss), ``log_p`` (mean log density), ``entropy``, ``grad_norm`` (before
-        clipping), ``learning_rate`` (as used) and ``n_rejected`` (draws left out).
-        """
-        return self._require_engine().run.trace
-
-    @property
-    def rejections(self) -> dict[str, Any]:
-        """Draws left out so far: ``minus_inf``, ``invalid`` (NaN or +inf), and the ``first`` culprit in words."""
-        return self._require_engine().run.rejections
 
     @property
     def estimator(self) -> str:
@@ -547,115 +284,13 @@ class VariationalInference(Inference):
         engine.pull()
         view, key = flat_view(self._problem, engine), as_key(seed)
         if view is None or not is_normal(view.spec):
-            raise ValueError(f"linear_response() needs one Normal family {_ALONE}")
+            raise ValueError(f"linear_response() needs one Normal family {ALONE}")
         found = self._evidence(engine, _CONVERGENCE_DRAWS, key)
         if found.converged is False:
             message = f"the run did not converge ({found.stopped}): linear response holds at an optimum alone"
             warnings.warn(message, PoorFitWarning, stacklevel=2)
         n_fitted = self._outcome.n_draws if self._outcome is not None else None
         return respond(self._problem.latents, view, engine.run.solution, n_draws, n_fitted, key)
-
-    # --- saving ----------------------------------------------------------------------------------------------
-    def snapshot(self) -> dict[str, Any]:
-        """Return the state after the last step as a dict of arrays, for `restore` or ``numpy.savez``."""
-        engine = self._require_engine()
-        cycle, fingerprint = np.array(self._cycle, np.int64), np.array(engine.fingerprint())
-        return {**engine.run.snapshot(), "cycle": cycle, "fingerprint": fingerprint}
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write `snapshot` to an ``.npz`` file."""
-        with open(path, "wb") as file:
-            np.savez(file, **self.snapshot())
-
-    def restore(self, state: Mapping[str, Any] | str | os.PathLike[str]) -> None:
-        """Return to a snapshot, a dict or the path of an ``.npz`` file; call it after `initialize`.
-
-        The steps that follow, by `update` or `resume`, give the same bits as if the run had not been broken.
-
-        Raises
-        ------
-        ValueError
-            If the snapshot is of a run with other settings; nothing is changed then.
-        """
-        engine = self._require_engine()
-        if not isinstance(state, Mapping):
-            with np.load(state, allow_pickle=False) as file:
-                state = dict(file)
-        for key in ("cycle", "fingerprint"):
-            if key not in state:
-                raise ValueError(f"the snapshot has no {key!r}: it is not from klqp, or incomplete")
-        theirs, ours = str(state["fingerprint"]), engine.fingerprint()
-        if theirs != ours:
-            raise ValueError(f"the snapshot is of another run:\n  {theirs}\nwhile this one is\n  {ours}")
-        engine.run.restore(as_state({k: v for k, v in state.items() if k not in ("cycle", "fingerprint")}))
-        self._cycle = (int(state["cycle"][0]), int(state["cycle"][1]))
-        self._posterior = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        kept = {k: v for k, v in self.__dict__.items() if k not in ("_engine", "_ahead", "_progress", "_posterior")}
-        kept["_log"] = kept["_source"] = None
-        if self._engine is None:
-            return {**kept, "_engine": None}
-        return {**kept, "_engine": (self._engine.settings, self._known(), self.snapshot())}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _engine=None, _ahead=_NO_RATES, _progress=Progress(), _posterior=None)
-        if state["_engine"] is not None:
-            settings, known, snapshot = state["_engine"]
-            self._engine = self._make_engine(settings, self._own_normals, **known)
-            self.restore(snapshot)
-
-    # --- inside ----------------------------------------------------------------------------------------------
-    def _known(self) -> dict[str, Any]:
-        """Return what an engine need not find out again."""
-        engine = self._require_engine()
-        return {"choice": engine.choice, "gives_gradient": engine.gives_gradient}
-
-    def _prepare(self, options: Mapping[str, Any], earlier: Engine | ModelEngine | None) -> None:
-        """Build the run for `options`, going on from an `earlier` one if there is one."""
-        if earlier is None:
-            self._problem = self._given
-        settings = Settings.read(options, self._problem)
-        read_factors(self._problem.factors, settings.auto_transform)
-        known = earlier.gives_gradient if earlier is not None else None
-        own_normals = dict(self._own_normals) if earlier is not None else {}
-        engine = self._make_engine(settings, own_normals, gives_gradient=known)
-        if earlier is not None:
-            engine.adopt(earlier)
-        log = None
-        if settings.logdir is not None:
-            log = TensorBoardLog(settings.logdir, settings.log_timestamp, settings.log_vars)
-        engine.run.begin()
-        self._engine, self._own_normals, self._log, self._posterior = engine, own_normals, log, None
-        self._outcome = None
-        self._cycle = (engine.run.step_count, settings.n_iter)
-
-    def _make_engine(
-        self, settings: Settings, own_normals: dict[RandomVariable, Factor], **known: Any
-    ) -> Engine | ModelEngine:
-        flat, problem = self._problem.flat, self._problem
-        if (
-            flat is not None
-            and not self._own_objective
-            and not settings.scale
-            and not settings.kl_scaling
-            and not self._demand.by_formula
-        ):
-            family = problem.factors[0].family
-            assert family is not None
-            return Engine(flat, family, settings, self._demand, **known)
-        apart = set(problem.latents) if self._demand.by_formula else {*settings.kl_scaling, *settings.scale}
-        problem = with_own_normals(problem, apart, settings, own_normals)
-        objective = ObjectiveCall(self.objective) if self._own_objective else None
-        return ModelEngine(problem, settings, self._demand, self._feeds, self._fed, objective)
-
-    def _approximation(self, engine: Engine | ModelEngine) -> Approximation:
-        if isinstance(engine, ModelEngine):
-            return ModelApproximation(engine.problem, engine.plan, engine.run.solution, engine.feeds)
-        flat, family = self._problem.flat, self._problem.factors[0].family
-        assert flat is not None
-        assert family is not None
-        return FlatApproximation(flat, family, engine.run.solution, engine.settings.dtype)
 
     def _evidence(self, engine: Engine | ModelEngine, n_draws: int, key: int) -> Evidence:
         view, params = flat_view(self._problem, engine), engine.run.solution
@@ -688,150 +323,6 @@ class VariationalInference(Inference):
             known["missing"] = missing_mass(view, params, draws.log_p, draws.noise, key)
         return known
 
-    def _find_by(self, method: str, again: bool) -> bool:
-        """Find q by a method without steps; return False where "auto" leaves it to steps.
-
-        Raises
-        ------
-        ValueError
-            If another method cannot fit this q.
-        """
-        engine = self._require_engine()
-        engine.require_feeds()
-        view = flat_view(self._problem, engine) if self._demand == Demand() else None
-        if view is None:
-            if method == "auto":
-                return False
-            raise ValueError(
-                f"method={method!r} needs one Normal family (or Student-t, or mixture) {_ALONE}; use method='adam'"
-            )
-        start = Start(engine.run.params, again, chooses_rank=self._chooses_rank)
-        if again and self._found is not None:
-            start = replace(start, modes=self._found.modes, n_draws=(self._found.n_draws or 0) // 4)
-        try:
-            outcome = find(view, method, start, engine.settings.key, Budget.of(engine.settings.stop))
-        except KeyboardInterrupt:
-            self._cycle, self.stop_reason = (engine.run.step_count, 0), "interrupted"
-            self._warn_of_interrupt("interrupted before there was a new q; the one before was kept")
-            return True
-        if outcome is None:
-            return False
-        if outcome.rank != view.spec.rank:
-            engine = self._with_rank(engine, outcome.rank)
-        self._adopt(engine, outcome)
-        if outcome.interrupted:
-            self.stop_reason = "interrupted"
-            self._warn_of_interrupt("interrupted; the best q until then was kept: run() goes on from it")
-        return True
-
-    @property
-    def _chooses_rank(self) -> bool:
-        """Whether a method may choose the rank of the family."""
-        families = [factor.family for factor in self._given.factors]
-        return len(families) == 1 and isinstance(families[0], LowRankNormal) and families[0].rank is None
-
-    def _with_rank(self, engine: Engine | ModelEngine, rank: int) -> Engine | ModelEngine:
-        """Take the low-rank family with another rank for q, and return an engine with it and the traces of another."""
-        (factor,) = self._problem.factors
-        assert factor.family is not None
-        family = LowRankNormal(factor.latents, rank=rank, scale=factor.family.scale)
-        self._problem = replace(self._problem, factors=(replace(factor, q=family),))
-        new = self._make_engine(engine.settings, dict(self._own_normals), gives_gradient=engine.gives_gradient)
-        kept = ("step", "any_good", "trace/", "rejections/")
-        old = {name: values for name, values in engine.run.snapshot().items() if name.startswith(kept)}
-        new.run.restore(new.run.snapshot() | old)
-        self._engine = new
-        return new
-
-    def _adopt(self, engine: Engine | ModelEngine, outcome: Outcome) -> None:
-        """Take an outcome's q for the run's, and its losses for steps."""
-        state, n = engine.run.snapshot(), len(outcome.losses)
-        rows = {"loss": outcome.losses, "std_error": np.full(n, np.nan)}
-        for name in (name for name in state if name.startswith("trace/")):
-            state[name] = np.concatenate([state[name], rows.get(name.removeprefix("trace/"), np.zeros(n))])
-        state |= {"params": outcome.params, "last_good": outcome.params, "any_good": np.ones(1)}
-        state["step"] = state["step"] + n
-        engine.run.restore(state)
-        engine.push()
-        self._cycle = (engine.run.step_count - n, n)
-        self._outcome, self._posterior, self.stop_reason = outcome, None, outcome.why
-        self._found = outcome
-
-    def _descend(self, from_given: bool) -> None:
-        """Find q by stochastic gradients that stop by themselves; `from_given`: q as it is may be the best start."""
-        engine = self._require_engine()
-        fed = self._feed_first(engine)
-        engine.require_feeds()
-        engine.pull()
-        settings, run, first = engine.settings, engine.run, engine.run.step_count
-        self._cycle = (first, MOST_STEPS)
-        self._progress.start(MOST_STEPS, settings.n_print, settings.progress)
-        rules = settings.stop.specs() if settings.stop is not None else []
-        feed = fed if self._source is not None else None
-        stepper = Stepper(run, rules, feed, self._observe, lambda: self._after_steps(engine), self._chunk())
-        try:
-            origin, improper = self._go_to_start(engine, from_given)
-            outcome = descend(stepper, _metric(engine), settings.key, not origin, origin)
-        except KeyboardInterrupt:  # before there was a start
-            self._cycle, self.stop_reason = (first, run.step_count - first), "interrupted"
-            self._warn_of_interrupt("interrupted before there was a new q; the one before was kept")
-            return
-        finally:
-            self._cycle = (first, run.step_count - first)
-            engine.push()
-            self._posterior = None
-            self.finalize()
-        if improper:
-            outcome = replace(outcome, converged=False, why=improper)
-        self._outcome, self.stop_reason = outcome, outcome.why
-        if outcome.interrupted:
-            self.stop_reason = "interrupted"
-            steps = run.step_count - first
-            self._warn_of_interrupt(f"interrupted after {steps} steps; the best q until then was kept: run() goes on")
-
-    def _go_to_start(self, engine: Engine | ModelEngine, from_given: bool) -> tuple[str, str]:
-        """Move q to the best start that the log density's gradients lead to.
-
-        Returns where that is, in words, "" where it stays where it is; and along what the posterior is improper.
-        """
-        view = flat_view(self._problem, engine) if self._source is None and self._demand == Demand() else None
-        if view is None or not is_normal(view.spec) or engine.settings.gradient == "score":
-            return "", ""
-        best, improper = start_of_steps(view, Start(engine.run.params, from_given), engine.settings.key)
-        engine.run.set_params(best.params(view.spec))
-        return best.origin, improper
-
-    def _feed_first(self, engine: Engine | ModelEngine) -> Callable[[], bool]:
-        """Give the engine its first data; return what gives the data of each step, and whether there are more."""
-        source = self._source
-        if source is None:
-            return lambda: True
-
-        def give() -> bool:
-            feeds = source.next()
-            if feeds is None:
-                return False
-            engine.feed(feeds)
-            self._fed.update(feeds)
-            return True
-
-        if not give():
-            raise ValueError("feeds has no data, not even for one step")
-        ready = True
-
-        def fed() -> bool:
-            nonlocal ready
-            if ready:
-                ready = False
-                return True
-            return give()
-
-        return fed
-
-    @staticmethod
-    def _warn_of_interrupt(message: str) -> None:
-        warnings.warn(message, InterruptedRunWarning, stacklevel=_users_level())
-
     def _warn_of_poor_fit(self) -> None:
         """Warn where the verdict is not "ok"; with one batch of the data at hand, only where it did not converge."""
         assert self._outcome is not None
@@ -840,59 +331,12 @@ class VariationalInference(Inference):
                 warnings.warn(
                     f"fail: {no_convergence(self._outcome.why, self._outcome.remaining)}",
                     PoorFitWarning,
-                    stacklevel=_users_level(),
+                    stacklevel=users_level(),
                 )
             return
         verdict = self.diagnose(seed=self._require_engine().settings.key)
         if verdict.word != "ok":
-            warnings.warn(f"{verdict.word}: {'; '.join(verdict.reasons)}", PoorFitWarning, stacklevel=_users_level())
-
-    def _chunk(self) -> int:
-        """Return how many steps may be taken before somebody looks."""
-        settings = self._require_engine().settings
-        if settings.debug or self._source is not None:
-            return 1
-        return max(1, settings.n_print) if self._log is not None else _CHUNK
-
-    def _after_steps(self, engine: Engine | ModelEngine) -> None:
-        if engine.settings.debug and engine.run.last["n_rejected"] > 0:
-            raise TargetError(f"debug: a draw is not finite: {engine.run.rejections['first']}")
-        if self._log is not None and isinstance(engine, (Engine, ModelEngine)):
-            self._log.write(engine)
-
-    def _require_engine(self) -> Engine | ModelEngine:
-        if self._engine is None:
-            raise RuntimeError("there is no run yet: call run() or initialize() first")
-        return self._engine
-
-    def _steps_left(self) -> int:
-        return sum(self._cycle) - self._require_engine().run.step_count
-
-    def _rates(self, n: int) -> Float64:
-        """Learning rates of the next `n` steps."""
-        engine = self._require_engine()
-        rule, (first, n_iter) = engine.settings.optimizer, self._cycle
-        at, schedule = engine.run.step_count - first, as_schedule(rule.schedule)
-        if n > 1 or not isinstance(schedule, (Constant, Exponential, Cosine)):
-            return rule.learning_rate * factors(schedule, at, n, n_iter)
-        # Single steps: factors of many at once. Schedules of the user's own may change their minds between steps.
-        if self._ahead[0] != (schedule, n_iter, at // _AHEAD):
-            values = factors(schedule, at // _AHEAD * _AHEAD, _AHEAD, n_iter)
-            self._ahead = ((schedule, n_iter, at // _AHEAD), values)
-        return rule.learning_rate * self._ahead[1][at % _AHEAD : at % _AHEAD + 1]
-
-    def _observe(self) -> None:
-        run = self._require_engine().run
-        if self._progress.active and run.step_count > self._cycle[0]:
-            self._progress.show(run.step_count - self._cycle[0], run.last["loss"])
-
-
-def _users_level() -> int:
-    """Return the stack level, as a caller's `warnings.warn` takes it, of the first frame outside klqp."""
-    frame, level = sys._getframe(1), 1
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("klqp."):
-        frame, level = frame.f_back, level + 1
-    return level
+            warnings.warn(f"{verdict.word}: {'; '.join(verdict.reasons)}", PoorFitWarning, stacklevel=users_level())
 
 
 def _ended(n_steps: int, reason: str | None) -> str:
@@ -900,13 +344,3 @@ def _ended(n_steps: int, reason: str | None) -> str:
     if reason == "steps":
         return f"it ended after {n_steps} steps"
     return f"it stopped after {n_steps} steps ({reason})" if reason else f"it has taken {n_steps} steps so far"
-
-
-def _metric(engine: Engine | ModelEngine) -> Metric:
-    """Return what the steps of an engine's run are measured in."""
-    if isinstance(engine, ModelEngine):
-        problem, layout = engine.problem, engine.compiled.layout
-        return Metric(lambda params: model_units(problem, layout, params), is_location(layout))
-    spec = engine.spec
-    where = np.isin(np.arange(spec.n_params), locations_of(spec))
-    return Metric(lambda params: family_units(spec, params), where)

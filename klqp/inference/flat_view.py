@@ -19,9 +19,14 @@ if TYPE_CHECKING:
     from klqp.inference.model_engine import ModelEngine
     from klqp.inference.problem import Problem
 
-__all__ = ["FlatView", "flat_view"]
+__all__ = ["ALONE", "FlatView", "flat_view"]
 
 Float64 = npt.NDArray[np.float64]
+
+# What a fit must be for there to be a view, to follow the name of a family.
+ALONE = (
+    "over all latent variables, full data without scale or parameters to be learnt, and a log density with gradients"
+)
 
 
 @dataclass(frozen=True)
