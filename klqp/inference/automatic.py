@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from klqp.families import LowRankNormal
 from klqp.family_parts import is_normal
 from klqp.inference.auto.budget import Budget
-from klqp.inference.auto.method import Start, find, start_of_steps
-from klqp.inference.auto.outcome import Outcome
-from klqp.inference.auto.stepper import MOST_STEPS, Stepper
-from klqp.inference.auto.stochastic import Metric, descend
-from klqp.inference.auto.units import family_units, is_location, locations_of, model_units
 from klqp.inference.engine import Engine
 from klqp.inference.estimator import Demand
 from klqp.inference.flat_view import ALONE, flat_view
 from klqp.inference.model_engine import ModelEngine
 from klqp.inference.runs import Runs
+
+if TYPE_CHECKING:
+    from klqp.inference.auto.outcome import Outcome
+    from klqp.inference.auto.stochastic import Metric
 
 __all__ = ["AutomaticRuns"]
 
@@ -34,6 +34,8 @@ class AutomaticRuns(Runs):
         ValueError
             If another method cannot fit this q.
         """
+        from klqp.inference.auto.method import Start, find  # slow to import
+
         engine = self._require_engine()
         engine.require_feeds()
         view = flat_view(self._problem, engine) if self._demand == Demand() else None
@@ -97,6 +99,9 @@ class AutomaticRuns(Runs):
 
     def _descend(self, from_given: bool) -> None:
         """Find q by stochastic gradients that stop by themselves; `from_given`: q as it is may be the best start."""
+        from klqp.inference.auto.stepper import MOST_STEPS, Stepper  # slow to import
+        from klqp.inference.auto.stochastic import descend
+
         engine = self._require_engine()
         fed = self._feed_first(engine)
         engine.require_feeds()
@@ -132,6 +137,8 @@ class AutomaticRuns(Runs):
 
         Returns where that is, in words, "" where it stays where it is; and along what the posterior is improper.
         """
+        from klqp.inference.auto.method import Start, start_of_steps  # slow to import
+
         view = flat_view(self._problem, engine) if self._source is None and self._demand == Demand() else None
         if view is None or not is_normal(view.spec) or engine.settings.gradient == "score":
             return "", ""
@@ -142,6 +149,9 @@ class AutomaticRuns(Runs):
 
 def _metric(engine: Engine | ModelEngine) -> Metric:
     """Return what the steps of an engine's run are measured in."""
+    from klqp.inference.auto.stochastic import Metric  # slow to import
+    from klqp.inference.auto.units import family_units, is_location, locations_of, model_units
+
     if isinstance(engine, ModelEngine):
         problem, layout = engine.problem, engine.compiled.layout
         return Metric(lambda params: model_units(problem, layout, params), is_location(layout))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import replace
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,7 @@ from klqp._seeds import Seed, as_key
 from klqp.approximation import Approximation
 from klqp.errors import PoorFitWarning
 from klqp.family_parts import is_normal
-from klqp.inference.auto.method import choose
+from klqp.inference.auto.choice import choose
 from klqp.inference.automatic import AutomaticRuns
 from klqp.inference.coverage import missing_mass
 from klqp.inference.diagnosis import Draws, check_gradients, evidence, fresh_draws, still_rising
@@ -25,11 +25,12 @@ from klqp.inference.flat_view import ALONE, FlatView, flat_view
 from klqp.inference.gradient_noise import GradientNoise, measure, places
 from klqp.inference.inference import Inference
 from klqp.inference.model_engine import ModelEngine
-from klqp.inference.response import respond
 from klqp.inference.runs import users_level
 from klqp.inference.settings import RunOptions
 from klqp.inference.verdict import MORE_DRAWS, Evidence, Verdict, judge, no_convergence
-from klqp.linear_response import LinearResponse
+
+if TYPE_CHECKING:
+    from klqp.linear_response import LinearResponse
 
 __all__ = ["Inference", "VariationalInference"]
 
@@ -277,6 +278,8 @@ class VariationalInference(AutomaticRuns):
         PoorFitWarning
             If the run did not converge.
         """
+        from klqp.inference.response import respond  # slow to import
+
         if n_draws is not None and positive_int("n_draws", n_draws) < 16:
             raise ValueError(f"n_draws must be at least 16, not {n_draws}")
         engine = self._require_engine()

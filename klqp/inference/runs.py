@@ -7,7 +7,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Unpack
+from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,6 @@ from klqp.adapters.tensorboard import TensorBoardLog
 from klqp.approximation import Approximation, FlatApproximation
 from klqp.errors import InterruptedRunWarning, TargetError
 from klqp.families import Family
-from klqp.inference.auto.outcome import Outcome
 from klqp.inference.engine import Engine, as_state
 from klqp.inference.estimator import Demand
 from klqp.inference.feeds import FeedSource
@@ -38,6 +37,9 @@ from klqp.model_approximation import ModelApproximation
 from klqp.posterior import Posterior
 from klqp.progress import Progress
 from klqp.schedules import Constant, Cosine, Exponential, as_schedule, factors
+
+if TYPE_CHECKING:
+    from klqp.inference.auto.outcome import Outcome
 
 __all__ = ["Runs", "users_level"]
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,46 +22,14 @@ from klqp.inference.auto.search import End, Search, Start, distinct
 from klqp.inference.auto.student_t import START_DF, stretched
 from klqp.inference.flat_view import FlatView
 from klqp.inference.gaussian import full_blocks
-from klqp.stopping import StopRule
 
-__all__ = ["METHODS", "Start", "choose", "find", "start_of_steps"]
+__all__ = ["Start", "find", "start_of_steps"]
 
 Float64 = npt.NDArray[np.float64]
-
-METHODS = ("auto", "adam", "saa", "pathfinder", "bam")
-# Keywords that ask for so many steps of such an optimizer, and others that are about steps, in whatever number.
-_STEPS = ("n_iter", "n_samples", "optimizer")
-_ABOUT_STEPS = (
-    *("stop", "entropy", "gradient", "baseline", "enumerate", "draws", "init_scale", "dtype"),
-    *("scale", "kl_scaling", "var_list", "logdir", "log_vars", "debug"),
-)
 
 _FULL_RANK_NUMBERS = 1 << 21  # draws times coordinates up to which sample averages bound the full-rank family
 _NEARLY_NORMAL = 1e5  # degrees of freedom of a Student-t that stands for a Normal, taken where it is better by
 _SLACK = 0.01  # nats
-
-
-def choose(method: str, options: Mapping[str, Any], has_feeds: bool) -> str:
-    """Return the method for a run with these keywords: one of `METHODS`, or "steps" for a given number of them.
-
-    Raises
-    ------
-    ValueError
-        If there is none of that name, or keywords contradict it.
-    """
-    if method not in METHODS:
-        raise ValueError(f"method must be one of {', '.join(map(repr, METHODS))}, not {method!r}")
-    steps = [name for name in _STEPS if options.get(name) is not None]
-    about = [name for name in _ABOUT_STEPS if options.get(name) is not None] + (["feeds"] if has_feeds else [])
-    stop = options.get("stop")
-    if isinstance(stop, StopRule) and Budget.of(stop) is not None:
-        about.remove("stop")  # a budget is for any method
-    if method in ("adam", "auto"):
-        return "steps" if steps else "adam" if about else method
-    if steps or about:
-        given = ", ".join(steps + about)
-        raise ValueError(f"{given}: method={method!r} takes no steps of an optimizer; use 'adam'")
-    return method
 
 
 def start_of_steps(view: FlatView, start: Start, key: int) -> tuple[Candidate, str]:
