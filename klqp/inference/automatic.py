@@ -9,7 +9,7 @@ import numpy as np
 
 from klqp.families import LowRankNormal
 from klqp.family_parts import is_normal
-from klqp.inference.auto.budget import Budget
+from klqp.inference.auto.budget import Budget, BudgetSpent
 from klqp.inference.engine import Engine
 from klqp.inference.estimator import Demand
 from klqp.inference.flat_view import ALONE, flat_view
@@ -26,7 +26,7 @@ __all__ = ["AutomaticRuns"]
 class AutomaticRuns(Runs):
     """Fits that find their start and their end by themselves, with steps or without."""
 
-    def _find_by(self, method: str, again: bool) -> bool:
+    def _find_by(self, method: str, again: bool, budget: Budget) -> bool:
         """Find q by a method without steps; return False where "auto" leaves it to steps.
 
         Raises
@@ -49,7 +49,7 @@ class AutomaticRuns(Runs):
         if again and self._found is not None:
             start = replace(start, modes=self._found.modes, n_draws=(self._found.n_draws or 0) // 4)
         try:
-            outcome = find(view, method, start, engine.settings.key, Budget.of(engine.settings.stop))
+            outcome = find(view, method, start, engine.settings.key, budget)
         except KeyboardInterrupt:
             self._cycle, self.stop_reason = (engine.run.step_count, 0), "interrupted"
             self._warn_of_interrupt("interrupted before there was a new q; the one before was kept")
@@ -97,9 +97,10 @@ class AutomaticRuns(Runs):
         self._outcome, self._posterior, self.stop_reason = outcome, None, outcome.why
         self._found = outcome
 
-    def _descend(self, from_given: bool) -> None:
+    def _descend(self, from_given: bool, budget: Budget) -> None:
         """Find q by stochastic gradients that stop by themselves; `from_given`: q as it is may be the best start."""
-        from klqp.inference.auto.stepper import MOST_STEPS, Stepper  # slow to import
+        from klqp.inference.auto.outcome import Outcome  # slow to import
+        from klqp.inference.auto.stepper import MOST_STEPS, Stepper
         from klqp.inference.auto.stochastic import descend
 
         engine = self._require_engine()
@@ -111,14 +112,18 @@ class AutomaticRuns(Runs):
         self._progress.start(MOST_STEPS, settings.n_print, settings.progress)
         rules = settings.stop.specs() if settings.stop is not None else []
         feed = fed if self._source is not None else None
-        stepper = Stepper(run, rules, feed, self._observe, lambda: self._after_steps(engine), self._chunk())
+        after, n = (lambda: self._after_steps(engine)), settings.n_samples
+        stepper = Stepper(run, rules, budget, n, feed, self._observe, after, self._chunk())
         try:
-            origin, improper = self._go_to_start(engine, from_given)
+            origin, improper = self._go_to_start(engine, from_given, budget)
             outcome = descend(stepper, _metric(engine), settings.key, not origin, origin)
         except KeyboardInterrupt:  # before there was a start
             self._cycle, self.stop_reason = (first, run.step_count - first), "interrupted"
             self._warn_of_interrupt("interrupted before there was a new q; the one before was kept")
             return
+        except BudgetSpent as spent:  # likewise
+            improper = ""
+            outcome = Outcome(run.params, False, str(spent), None, "nothing was found", by_steps=True)
         finally:
             self._cycle = (first, run.step_count - first)
             engine.push()
@@ -132,7 +137,7 @@ class AutomaticRuns(Runs):
             steps = run.step_count - first
             self._warn_of_interrupt(f"interrupted after {steps} steps; the best q until then was kept: run() goes on")
 
-    def _go_to_start(self, engine: Engine | ModelEngine, from_given: bool) -> tuple[str, str]:
+    def _go_to_start(self, engine: Engine | ModelEngine, from_given: bool, budget: Budget) -> tuple[str, str]:
         """Move q to the best start that the log density's gradients lead to.
 
         Returns where that is, in words, "" where it stays where it is; and along what the posterior is improper.
@@ -142,7 +147,7 @@ class AutomaticRuns(Runs):
         view = flat_view(self._problem, engine) if self._source is None and self._demand == Demand() else None
         if view is None or not is_normal(view.spec) or engine.settings.gradient == "score":
             return "", ""
-        best, improper = start_of_steps(view, Start(engine.run.params, from_given), engine.settings.key)
+        best, improper = start_of_steps(view, Start(engine.run.params, from_given), engine.settings.key, budget)
         engine.run.set_params(best.params(view.spec))
         return best.origin, improper
 

@@ -15,6 +15,7 @@ from klqp._seeds import Seed, as_key
 from klqp.approximation import Approximation
 from klqp.errors import PoorFitWarning
 from klqp.family_parts import is_normal
+from klqp.inference.auto.budget import Budget
 from klqp.inference.auto.choice import choose
 from klqp.inference.automatic import AutomaticRuns
 from klqp.inference.coverage import missing_mass
@@ -159,9 +160,9 @@ class VariationalInference(AutomaticRuns):
         if how == "steps":
             self.resume()
             return
-        again = earlier is not None
-        if how == "adam" or not self._find_by(how, again):
-            self._descend(again or options.get("init_scale") is not None)
+        again, budget = earlier is not None, Budget.of(self._require_engine().settings.stop)
+        if how == "adam" or not self._find_by(how, again, budget):
+            self._descend(again or options.get("init_scale") is not None, budget)
         if method == "auto" and self._outcome is not None and not self._outcome.interrupted:
             self._warn_of_poor_fit()
 

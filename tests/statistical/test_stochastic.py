@@ -260,6 +260,27 @@ def test_a_run_cut_by_its_budget_never_converged(stop, why):
     assert inference._outcome.converged
 
 
+@pytest.mark.parametrize("n", [10, 500, 20_000])
+@pytest.mark.parametrize("gradients", [True, False])
+@pytest.mark.filterwarnings("ignore::klqp.PoorFitWarning")
+def test_a_budget_of_evaluations_counts_starts_and_losses(n, gradients):
+    points = []
+
+    def counted(z):
+        points.append(len(z))
+        return correlated(z) if gradients else correlated(z)[0]
+
+    z = klqp.LogDensity(counted, shape=2, name="z")
+    inference = klqp.KLqp([z], q="full_rank")
+    inference.initialize(seed=1)
+    points.clear()
+    inference.run(method="adam", stop=klqp.Steps(1_000_000) | klqp.Evaluations(n), **QUIET)
+    assert sum(points) <= n
+    enough = n == 20_000
+    assert inference._outcome.converged == enough
+    assert (inference.stop_reason == f"the budget of {n} evaluations was spent") != enough
+
+
 def test_a_budget_that_suffices_does_no_harm():
     inference = klqp.fit(correlated, 2, q="full_rank", stop=klqp.Steps(50_000) | klqp.TimeLimit(600), **QUIET)
     assert inference.diagnose(seed=2).word == "ok"

@@ -15,29 +15,43 @@ class BudgetSpent(Exception):
     """The budget is spent; says which."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Budget:
-    """Wall-clock time from now on, and points at which the log density may be evaluated."""
+    """Wall-clock time from now on, and points at which the log density may be evaluated; keeps the account of both."""
 
     seconds: float = math.inf
     points: float = math.inf
-    _began: float = field(default_factory=time.monotonic)
+    n_spent: int = field(default=0, init=False)
+    _began: float = field(default_factory=time.monotonic, init=False)
+
+    @staticmethod
+    def is_one(rule: StopRule) -> bool:
+        """Return whether a stop rule is a budget alone, without parts about steps."""
+        return all(isinstance(part, (TimeLimit, Evaluations)) for part in rule.parts())
 
     @classmethod
-    def of(cls, rule: StopRule | None) -> Budget | None:
-        """Return the budget that a stop rule is; None where it has parts about steps."""
+    def of(cls, rule: StopRule | None) -> Budget:
+        """Return the budget that a stop rule holds, whatever else is in it."""
         parts = [] if rule is None else rule.parts()
-        if not all(isinstance(part, (TimeLimit, Evaluations)) for part in parts):
-            return None
         seconds = min((part.seconds for part in parts if isinstance(part, TimeLimit)), default=math.inf)
         return cls(seconds, min((part.n for part in parts if isinstance(part, Evaluations)), default=math.inf))
 
-    def check(self, n_points: int) -> None:
-        """Raise BudgetSpent if that many points in all are too many, or time is up."""
-        if n_points > self.points:
+    @property
+    def elapsed(self) -> float:
+        """Seconds since it began."""
+        return time.monotonic() - self._began
+
+    def room(self, n_points: int) -> float:
+        """Return how many times that many points may still be spent."""
+        return max(0.0, (self.points - self.n_spent) / n_points)
+
+    def spend(self, n_points: int) -> None:
+        """Take so many points; raise BudgetSpent instead if they are too many, or time is up."""
+        if self.room(n_points) < 1.0:
             raise BudgetSpent(f"the budget of {self.points:g} evaluations was spent")
-        if self.seconds < math.inf and time.monotonic() - self._began >= self.seconds:
+        if self.elapsed >= self.seconds:
             raise BudgetSpent(f"the time limit of {self.seconds:g} s was reached")
+        self.n_spent += n_points
 
 
 def reason(stop: BaseException) -> str:

@@ -32,7 +32,7 @@ def choose(method: str, options: Mapping[str, Any], has_feeds: bool) -> str:
     steps = [name for name in _STEPS if options.get(name) is not None]
     about = [name for name in _ABOUT_STEPS if options.get(name) is not None] + (["feeds"] if has_feeds else [])
     stop = options.get("stop")
-    if isinstance(stop, StopRule) and Budget.of(stop) is not None:
+    if isinstance(stop, StopRule) and Budget.is_one(stop):
         about.remove("stop")  # a budget is for any method
     if method in ("adam", "auto"):
         return "steps" if steps else "adam" if about else method

@@ -26,7 +26,7 @@ class Counted:
 
     def evaluate(self, z: Float64) -> tuple[Float64, Float64]:
         """Return log density (S,) and gradient (S, D) at points (S, D)."""
-        self._budget.check(self.n_points + len(z))
+        self._budget.spend(len(z))
         self.n_calls += 1
         self.n_points += len(z)
         with np.errstate(all="ignore"):

@@ -32,7 +32,7 @@ _NEARLY_NORMAL = 1e5  # degrees of freedom of a Student-t that stands for a Norm
 _SLACK = 0.01  # nats
 
 
-def start_of_steps(view: FlatView, start: Start, key: int) -> tuple[Candidate, str]:
+def start_of_steps(view: FlatView, start: Start, key: int, budget: Budget) -> tuple[Candidate, str]:
     """Return where stochastic gradients start on a view: the best Normal of modes, paths, and a q that is given.
 
     Takes the arguments of `find`; returns with it along what the log density does not fall, in words, or "".
@@ -41,8 +41,10 @@ def start_of_steps(view: FlatView, start: Start, key: int) -> tuple[Candidate, s
     ------
     TargetError
         If the log density is finite nowhere near the start.
+    BudgetSpent
+        If there is no room to find one.
     """
-    search = Search(Counted(view), view.spec, start, key)
+    search = Search(Counted(view, budget), view.spec, start, key)
     given = start.params if start.going_on else None
     if view.spec.name == "full_rank" and view.spec.dim > MAX_DIM:
         best = search.best_on_path(given)
@@ -51,7 +53,7 @@ def start_of_steps(view: FlatView, start: Start, key: int) -> tuple[Candidate, s
     return best, search.improper_direction(best)
 
 
-def find(view: FlatView, method: str, start: Start, key: int, budget: Budget | None = None) -> Outcome | None:
+def find(view: FlatView, method: str, start: Start, key: int, budget: Budget) -> Outcome | None:
     """Find the best q of a view's family.
 
     Parameters
@@ -60,7 +62,7 @@ def find(view: FlatView, method: str, start: Start, key: int, budget: Budget | N
     method : {"auto", "saa", "pathfinder", "bam"}
     start : Start
     key : int
-    budget : Budget, optional
+    budget : Budget
 
     Returns
     -------

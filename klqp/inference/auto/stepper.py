@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from klqp import _core
-from klqp.inference.auto.budget import BudgetSpent
+from klqp.inference.auto.budget import Budget, BudgetSpent
 
 __all__ = ["MOST_STEPS", "Stepper"]
 
@@ -17,12 +16,9 @@ Float64 = npt.NDArray[np.float64]
 
 MOST_STEPS = 100_000
 _FIRST_EVALUATION = 1 << 30  # number of the first step of noise that serves evaluations
-
-
 _WHY = {
     "steps": "its steps were used up",
     "time": "its time was used up",
-    "evaluations": "its evaluations were used up",
     "plateau": "the losses reached a plateau",
 }
 
@@ -35,6 +31,10 @@ class Stepper:
     run : Run
     rules : list
         The user's stop rules, as the core has them.
+    budget : Budget
+        What is in these rules of one; evaluations of losses count, too, and what was spent before.
+    n_samples : int
+        Draws a step.
     feed : callable, optional
         Gives the run the data of its next step; returns False where there are no more.
     observe, after : callable
@@ -47,14 +47,18 @@ class Stepper:
         self,
         run: _core.Run,
         rules: Sequence[tuple[str, Sequence[float]]],
+        budget: Budget,
+        n_samples: int,
         feed: Callable[[], bool] | None,
         observe: Callable[[], None],
         after: Callable[[], None],
         most: int,
     ) -> None:
-        self.run, self._rules, self._feed = run, rules, feed
+        self.run, self._feed = run, feed
+        # The core counts the points of steps alone.
+        self._rules = [rule for rule in rules if rule[0] != "evaluations"]
+        self._budget, self._n_samples = budget, n_samples
         self._observe, self._after, self._most = observe, after, most
-        self._started = time.monotonic()
         self._first = run.step_count
         self.n_evaluated = 0
 
@@ -91,8 +95,9 @@ class Stepper:
             if self._feed is not None and not self._feed():
                 raise BudgetSpent("its feeds were used up")
             some = 1 if self._feed is not None else min(n, self._most)
-            elapsed = time.monotonic() - self._started
-            met = self.run.until(np.full(some, rate), self._rules, self._observe, elapsed)
+            some = max(1, int(min(some, self._budget.room(self._n_samples))))
+            self._budget.spend(some * self._n_samples)
+            met = self.run.until(np.full(some, rate), self._rules, self._observe, self._budget.elapsed)
             self._after()
             if met:
                 raise BudgetSpent(_WHY.get(met, met))
@@ -101,11 +106,15 @@ class Stepper:
     def losses(self, points: Sequence[Float64], n: int) -> Float64 | None:
         """Return minus the ELBO (n, len(points)) at parameters (P,), each row with the same noise and data.
 
-        The run's own parameters stay. None where data ran out.
+        The run's own parameters stay. None where data, or the budget of evaluations, ran out.
         """
         out, own = np.empty((n, len(points))), self.run.params
+        cost = len(points) * self._n_samples
         try:
             for row in out:
+                if self._budget.room(cost) < 1.0:
+                    return None
+                self._budget.n_spent += cost
                 if self._feed is not None and not self._feed():
                     return None
                 step = _FIRST_EVALUATION + self.n_evaluated
