@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -160,9 +162,7 @@ class Search:
             if any(-math.inf < mass < elbo + _CLOSE * spec.dim for mass in masses):
                 return out
         for i in self._order[:_PATHS]:
-            path = self._paths[i]
-            for normal in along(path, _spread(len(path.x))):
-                out.append(from_path(spec, normal, i))
+            out += self._on_path(i)
         for scale in _PLAIN:
             wide = from_precision(spec, self._centre, np.eye(spec.dim) / scale**2, -1) if spec.dim <= MAX_DIM else None
             out += [wide] if wide is not None else []
@@ -171,15 +171,21 @@ class Search:
 
     def best_on_path(self, before: Float64 | None) -> Candidate:
         """Return the best Normal of the best path, or the q before, one at a time: a factor of theirs may be large."""
-        path, i = self._paths[self._order[0]], self._order[0]
         best, highest = None, -math.inf
         given = [] if before is None else [Candidate(*unpack(self.spec, before), origin=_BEFORE, start=-1)]
-        for candidate in (*given, *(from_path(self.spec, normal, i) for normal in along(path, _spread(len(path.x))))):
+        for candidate in itertools.chain(given, self._on_path(self._order[0])):
             elbo = self.elbo(candidate)
             if best is None or elbo > highest:
                 best, highest = candidate, elbo
         assert best is not None
         return best
+
+    def _on_path(self, i: int) -> Iterator[Candidate]:
+        """Yield the Normals along a path, but for those whose covariance is out of the range of numbers."""
+        path = self._paths[i]
+        for normal in along(path, _spread(len(path.f))):
+            with contextlib.suppress(np.linalg.LinAlgError):
+                yield from_path(self.spec, normal, i)
 
     def _choose_first_rank(self, before: Candidate | None) -> None:
         """Choose the rank to start with: from the highest mode's curvature, or else that of the q before."""
