@@ -16,7 +16,7 @@ from klqp.inference.auto.laplace import polished_mode
 from klqp.inference.auto.lbfgs import Memory, drive, minimise
 from klqp.inference.auto.pathfinder import PathNormal, along
 from klqp.inference.auto.properness import improper_direction
-from klqp.inference.auto.saa import Frame, Objective, location_inverse, n_draws_at_first, optimise
+from klqp.inference.auto.saa import Frame, Objective, _Guard, location_inverse, n_draws_at_first, optimise
 from klqp.inference.flat_view import FlatView
 from klqp.inference.gaussian import factor_times, pack, unpack
 from klqp.targets import make_target
@@ -398,3 +398,15 @@ def test_a_scale_that_vanished_leaves_no_curvature_to_estimate():
         frame = Frame.of(target.view.spec, start)
         _, grad = target.evaluate(start.draws(target.view.spec, noise))
         assert (location_inverse(frame, frame.params(start), noise, grad) is not None) == usable
+
+
+def test_a_low_rank_q_spreads_by_its_columns_too():
+    """A scale that vanished beside a column is no spreading, however large the column is against it."""
+    spec = _core.FamilySpec("low_rank", 2, rank=1)
+
+    def member(column):
+        return pack(spec, np.zeros(2), np.array([1e-9, 1.0]), np.array([[column], [0.0]]))
+
+    guard = _Guard(spec, member(1.0), str)
+    assert guard(member(2.0)) == ""
+    assert "without bound" in guard(member(1e8))

@@ -389,13 +389,14 @@ class _Guard:
 
     def __init__(self, spec: _core.FamilySpec, params: Float64, name: Callable[[int], str]) -> None:
         self._spec, self._name = spec, name
-        self._loc, self._scale, _ = unpack(spec, params)
+        self._loc, scale, rest = unpack(spec, params)
+        self._spread = _spread(scale, rest)
 
     def __call__(self, params: Float64) -> str:
         loc, scale, rest = unpack(self._spec, params)
         with np.errstate(over="ignore"):
-            spread = np.maximum(np.sqrt(scale**2 + (rest**2).sum(1)), 1e-300)
-        for size, most in ((np.log(spread / self._scale), _GROWN), (np.abs(loc - self._loc) / self._scale, _AWAY)):
+            spread = _spread(scale, rest)
+        for size, most in ((np.log(spread / self._spread), _GROWN), (np.abs(loc - self._loc) / self._spread, _AWAY)):
             at = int(np.argmax(size))
             if not size[at] <= most:
                 return (
@@ -403,6 +404,11 @@ class _Guard:
                     "improper; give that coordinate a prior"
                 )
         return ""
+
+
+def _spread(scale: Float64, rest: Float64) -> Float64:
+    """Return the standard deviations (D,) of a member."""
+    return np.asarray(np.maximum(np.sqrt(scale**2 + (rest**2).sum(1)), 1e-300))
 
 
 def first_inverse(frame: Frame, params: Float64, noise: Float64, grad: Float64) -> Callable[[Float64], Float64]:
