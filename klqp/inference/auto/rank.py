@@ -16,7 +16,7 @@ from klqp.inference.auto.budget import BudgetSpent, reason
 from klqp.inference.auto.candidate import Candidate, resized, unit_precision
 from klqp.inference.auto.counted import Counted
 from klqp.inference.auto.saa import Fit, optimise
-from klqp.inference.auto.spectrum import gains, narrow_directions
+from klqp.inference.auto.spectrum import gains, narrow_directions, usable
 
 __all__ = ["MOST_COLUMNS", "START_RANK", "Grown", "first_rank", "fit_with_rank", "with_narrow_directions", "with_rank"]
 
@@ -28,6 +28,7 @@ LEFT, LEFT_SHARE = 0.01, 0.01  # nats that more columns may still bring, and as 
 _IDLE = 0.002  # nats: a column that brings less is not worth adding, whatever the number of its like
 _AT_ONCE = 24  # columns that may be added before the others are fitted anew
 _ROUNDS = 6
+_SLACK = 0.1  # nats by which losses over other numbers of draws may differ
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def with_narrow_directions(target: Counted, spec: _core.FamilySpec, q: Candidate
 
 def _columns(values: Float64, directions: Float64) -> Float64:
     """Return the columns (D, n) with which q is as wide as the posterior along directions in which it is too narrow."""
-    return (directions * np.sqrt(1.0 / np.clip(values, 1e-12, 1.0) - 1.0)[:, None]).T
+    return (directions * np.sqrt(1.0 / usable(values) - 1.0)[:, None]).T
 
 
 def fit_with_rank(
@@ -98,8 +99,12 @@ def fit_with_rank(
             new, why = _wider(target, spec, fit.candidate, key)
             if new is None:
                 break
-            spec, fit = _refitted(target, spec, new, fit, key, name)
-            losses += fit.losses
+            wider, again = _refitted(target, spec, new, fit, key, name)
+            losses += again.losses
+            if not again.losses[-1] < fit.losses[-1] + _SLACK:
+                why = "with more columns the search ended lower"
+                break
+            spec, fit = wider, again
         new = _without_idle(spec, fit.candidate)
         if new is not None:
             spec, fit = _refitted(target, spec, new, fit, key, name)

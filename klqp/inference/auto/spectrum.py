@@ -15,13 +15,14 @@ from klqp.inference.auto.base_draws import base_draws
 from klqp.inference.auto.candidate import Candidate
 from klqp.inference.auto.counted import Counted
 
-__all__ = ["Root", "gains", "narrow_directions"]
+__all__ = ["gains", "narrow_directions", "usable"]
 
 Float64 = npt.NDArray[np.float64]
 
 _DRAWS = 16  # points at which the Hessian is averaged
 _BLOCK = 8  # directions that are multiplied at once
 _EXTRA = 4  # blocks more than the wanted directions fill: outer eigenvalues converge first
+_UPWARDS = 0.1  # eigenvalue that is taken where there is none above 0
 _STEP = 1e-2  # of the differences, in standard deviations of q
 _SCRAMBLE = 1 << 21  # of these draws
 
@@ -52,8 +53,13 @@ class Root:
 
 def gains(values: Float64) -> Float64:
     """Return the nats that a new column of B along each eigenvector brings: (value - 1 - log value) / 2 below 1."""
-    below = np.clip(values, 1e-12, 1.0)
+    below = usable(values)
     return np.asarray(0.5 * (below - 1.0 - np.log(below)))
+
+
+def usable(values: Float64) -> Float64:
+    """Return eigenvalues, at most 1; those of a density that bends upwards say no more than that q is too narrow."""
+    return np.clip(np.where(values > 0.0, values, _UPWARDS), 1e-12, 1.0)
 
 
 def narrow_directions(
