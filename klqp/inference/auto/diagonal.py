@@ -46,14 +46,9 @@ def polished_mode_and_diagonal(
         return None
     variance = balanced**2
 
-    def value(points: Float64) -> tuple[Float64, Float64]:
-        logp, grad = target.evaluate(points)
-        good = np.isfinite(logp) & np.isfinite(grad).all(1)
-        return np.where(good, -logp, np.inf), np.where(good[:, None], -grad, 0.0)
-
     memory = Memory(_MEMORY, lambda v: variance * v)
     search = minimise(x, tolerance=_TOLERANCE, max_iter=_MAX_ITER, memory=memory, keep_path=False)
-    (path,) = drive([search], value)
+    (path,) = drive([search], target.minus)
     balanced = _balanced(target, path.x[-1], balanced, rng)
     return None if balanced is None else (path.x[-1], -path.f[-1], 1.0 / balanced**2)
 
